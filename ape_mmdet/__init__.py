@@ -1,0 +1,10 @@
+"""Ranking-based losses for object detection as a plugin for MMDetection.
+
+``ape_mmdet.ranking`` needs torch alone. ``ape_mmdet.losses`` and
+``ape_mmdet.heads`` enter their classes in MMDetection's registry; a config
+names them in ``custom_imports``.
+"""
+
+from ape_mmdet.version import __version__
+
+__all__ = ['__version__']

@@ -1,0 +1,49 @@
+"""What the heads expect of a ranking loss."""
+
+from abc import ABCMeta, abstractmethod
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+
+class RankingLoss(nn.Module, metaclass=ABCMeta):
+    """A loss over the ranking of all logits of a batch.
+
+    Args:
+        loss_weight: Factor on the loss.
+        use_sigmoid: MMDetection's heads read it to give each class one logit
+            and the background none, which is what is ranked here. Only True.
+        **options: Keyword arguments of the function in ``ape_mmdet.ranking``.
+    """
+
+    def __init__(
+        self, loss_weight: float = 1.0, use_sigmoid: bool = True, **options: Any
+    ) -> None:
+        super().__init__()
+        if not use_sigmoid:
+            raise ValueError(
+                f'{type(self).__name__} ranks one logit a class: '
+                'use_sigmoid=False, with a logit for the background, has no '
+                'meaning for it'
+            )
+        self.loss_weight = loss_weight
+        self.options = options
+
+    @abstractmethod
+    def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:
+        """The weighted loss.
+
+        Args:
+            logits: Classification logits of a batch, shape (n,).
+            targets: 1 positive, 0 negative, -1 ignored, integer, shape (n,).
+            ious: IoU of each positive's decoded box with its ground truth, in
+                the order of ``targets``, shape (number of positives,).
+
+        Returns:
+            Scalar.
+        """
+
+    def extra_repr(self) -> str:
+        listed = dict(self.options, loss_weight=self.loss_weight)
+        return ', '.join(f'{name}={value!r}' for name, value in listed.items())

@@ -1,0 +1,6 @@
+"""The mathematics of ranking losses: pure functions that need torch alone."""
+
+from ape_mmdet.ranking.ap import ap_loss
+from ape_mmdet.ranking.ape import ape_loss
+
+__all__ = ['ap_loss', 'ape_loss']

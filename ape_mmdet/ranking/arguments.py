@@ -1,0 +1,116 @@
+"""Checks of what the caller passed, in the caller's terms."""
+
+import math
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor
+
+BALANCES = ('rank', 'num_neg')
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        listed = ' or '.join(repr(choice) for choice in choices)
+        raise ValueError(f'{name} must be {listed}, got {value!r}')
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is a positive finite number."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f'{name} must be a positive number, got {value!r}')
+
+
+def check_max_pairs(max_pairs: Optional[int]) -> None:
+    """Raise ValueError unless Q is None or a positive integer."""
+    if max_pairs is None:
+        return
+    if isinstance(max_pairs, bool) or not isinstance(max_pairs, int) or max_pairs < 1:
+        raise ValueError(
+            'max_pairs (Q) must be a positive integer, or None to keep every '
+            f'negative, got {max_pairs!r}'
+        )
+
+
+def resolve_cutoff(cutoff, lamb: float) -> float:
+    """The smallest difference at which pairs enter, as a number.
+
+    'auto' is -4 / lambda, None keeps every pair, a number is taken as it is.
+    """
+    if cutoff is None:
+        return -math.inf
+    if cutoff == 'auto':
+        return -4.0 / lamb
+    if isinstance(cutoff, str) or math.isnan(cutoff):
+        raise ValueError(f"cutoff must be 'auto', None or a number, got {cutoff!r}")
+    return float(cutoff)
+
+
+def check_batch(logits: Tensor, targets: Tensor) -> None:
+    """Raise unless logits and targets describe one batch.
+
+    Raises:
+        TypeError: Not tensors, or a dtype that cannot hold what is meant.
+        ValueError: Shapes or devices differ, or targets outside -1, 0, 1.
+    """
+    for name, value in (('logits', logits), ('targets', targets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f'{name} must be a tensor, got {type(value).__name__}')
+        if value.dim() != 1:
+            raise ValueError(
+                f'{name} must be flat, of shape (n,), got {tuple(value.shape)}'
+            )
+    if not logits.is_floating_point():
+        raise TypeError(f'logits must be floating point, got {logits.dtype}')
+    if targets.is_floating_point() or targets.is_complex():
+        raise TypeError(f'targets must be integers, got {targets.dtype}')
+    if logits.shape != targets.shape:
+        raise ValueError(
+            f'targets must have one entry for each of the {len(logits)} logits, '
+            f'got {len(targets)}'
+        )
+    if logits.device != targets.device:
+        raise ValueError(
+            f'targets must be on the device of the logits ({logits.device}), '
+            f'got {targets.device}'
+        )
+    if len(targets) and (targets.min() < -1 or targets.max() > 1):
+        raise ValueError(
+            'targets must be 1 (positive), 0 (negative) or -1 (ignored), got '
+            f'values from {targets.min()} to {targets.max()}'
+        )
+
+
+def check_ious(ious: Tensor, num_positives: int, logits: Tensor) -> None:
+    """Raise unless there is one IoU in [0, 1] for each positive.
+
+    Raises:
+        TypeError: Not a floating-point tensor.
+        ValueError: Wrong shape, device or range.
+    """
+    if not isinstance(ious, Tensor) or not ious.is_floating_point():
+        kind = ious.dtype if isinstance(ious, Tensor) else type(ious).__name__
+        raise TypeError(f'ious must be a floating-point tensor, got {kind}')
+    if ious.shape != (num_positives,):
+        raise ValueError(
+            f'ious must have one entry for each of the {num_positives} positives, '
+            f'got shape {tuple(ious.shape)}'
+        )
+    if ious.device != logits.device:
+        raise ValueError(
+            f'ious must be on the device of the logits ({logits.device}), '
+            f'got {ious.device}'
+        )
+    if len(ious) and not (ious.min() >= 0 and ious.max() <= 1):
+        raise ValueError(
+            f'ious must lie in [0, 1], got values from {ious.min()} to {ious.max()}'
+        )
+
+
+def computing_dtype(logits: Tensor) -> torch.dtype:
+    """float64 logits are ranked in float64, all others in float32.
+
+    Half precision cannot: sums over millions of pairs leave its range.
+    """
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32

@@ -1,0 +1,51 @@
+"""Random ranking problems for the tests, the same for the same seed."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    logits: Tensor
+    targets: Tensor
+    ious: Tensor
+
+
+def random_batch(
+    seed: int,
+    *,
+    num_positives: int = 8,
+    num_negatives: int = 60,
+    num_ignored: int = 5,
+    ties: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Batch:
+    """Shuffled logits of three roles; ``ties`` makes many of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    n = num_positives + num_negatives + num_ignored
+    logits = torch.randn(n, generator=generator, dtype=torch.float64) * 1.5
+    if ties:
+        logits = (logits * 2).round() / 2
+    targets = torch.tensor(
+        [1] * num_positives + [0] * num_negatives + [-1] * num_ignored
+    )
+    order = torch.randperm(n, generator=generator)
+    ious = torch.rand(num_positives, generator=generator)
+    if ties:
+        ious = (ious * 4).round() / 4
+    return Batch(logits[order].to(dtype), targets[order], ious)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Norm of the difference by norm of what is expected (or 1 if that is 0)."""
+    scale = float(expected.double().norm())
+    return float((actual.double() - expected.double()).norm()) / (scale or 1.0)
+
+
+def value_and_gradient(loss, batch: Batch, *args, **options) -> tuple:
+    """Run a loss of ``ape_mmdet.ranking`` forwards and backwards."""
+    logits = batch.logits.clone().requires_grad_()
+    value = loss(logits, batch.targets, *args, **options)
+    value.backward()
+    return value.detach(), logits.grad
