@@ -1,6 +1,6 @@
 """Ranking for MMDetection's heads that predict from anchors."""
 
-from typing import Any, List
+from typing import Any
 
 import torch
 from mmdet.structures.bbox import get_box_tensor
@@ -31,10 +31,10 @@ class AnchorRankingMixin(RankingMixin):
 
     def dense_predictions(
         self,
-        cls_scores: List[Tensor],
-        bbox_preds: List[Tensor],
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
         batch_gt_instances: InstanceList,
-        batch_img_metas: List[dict],
+        batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList,
     ) -> DensePredictions:
         """See :meth:`RankingMixin.dense_predictions`."""

@@ -1,6 +1,6 @@
 """FCOS as APE's authors train it: its tower, ATSS assignment, no centerness."""
 
-from typing import Any, Tuple
+from typing import Any
 
 import torch.nn as nn
 from mmcv.cnn import Scale
@@ -29,7 +29,7 @@ class RankingFCOSHead(AnchorRankingMixin, ATSSHead):
         # No parameters and no work, where the tower's forward calls it.
         self.atss_centerness = nn.Identity()
 
-    def forward_single(self, x: Tensor, scale: Scale) -> Tuple[Tensor, Tensor]:
+    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
         """Logits and box deltas of one level.
 
         Args:

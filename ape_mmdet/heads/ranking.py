@@ -6,7 +6,8 @@ here: one ranking over all images, levels and classes, and a box loss weighted
 by the predicted probability.
 """
 
-from typing import Any, Dict, List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.structures.bbox import bbox_overlaps
@@ -64,16 +65,16 @@ class RankingMixin:
             raise TypeError(
                 f'{type(self).__name__} ranks: its loss_cls must be APELoss or '
                 f'APLoss, got {type(self.loss_cls).__name__}. In a config that '
-                "inherits another loss, write loss_cls=dict(_delete_=True, "
+                'inherits another loss, write loss_cls=dict(_delete_=True, '
                 "type='APELoss')."
             )
 
     def dense_predictions(
         self,
-        cls_scores: List[Tensor],
-        bbox_preds: List[Tensor],
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
         batch_gt_instances: InstanceList,
-        batch_img_metas: List[dict],
+        batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList,
     ) -> DensePredictions:
         """What the head predicted and what was assigned, flattened.
@@ -91,12 +92,12 @@ class RankingMixin:
 
     def loss_by_feat(
         self,
-        cls_scores: List[Tensor],
-        bbox_preds: List[Tensor],
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
         batch_gt_instances: InstanceList,
-        batch_img_metas: List[dict],
+        batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> Dict[str, Tensor]:
+    ) -> dict[str, Tensor]:
         """Losses of a batch: see :meth:`dense_predictions` for the arguments.
 
         Returns:
@@ -112,7 +113,7 @@ class RankingMixin:
             )
         )
 
-    def ranking_losses(self, dense: DensePredictions) -> Dict[str, Tensor]:
+    def ranking_losses(self, dense: DensePredictions) -> dict[str, Tensor]:
         """One ranking over every prior x class of the batch, and a box loss."""
         targets = ranking_targets(
             dense.labels, dense.label_weights, dense.logits.shape[1]

@@ -1,7 +1,5 @@
 """AP loss as a module."""
 
-from typing import Optional
-
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -50,7 +48,7 @@ class APLoss(RankingLoss):
         )
 
     def forward(
-        self, logits: Tensor, targets: Tensor, ious: Optional[Tensor] = None
+        self, logits: Tensor, targets: Tensor, ious: Tensor | None = None
     ) -> Tensor:
         """See :meth:`RankingLoss.forward`; AP loss has no use for ``ious``."""
         return self.loss_weight * ap_loss(logits, targets, **self.options)

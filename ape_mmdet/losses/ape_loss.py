@@ -1,7 +1,5 @@
 """APE loss as a module."""
 
-from typing import Optional, Union
-
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -28,8 +26,8 @@ class APELoss(RankingLoss):
     def __init__(
         self,
         lamb: float = 8.0,
-        cutoff: Union[str, float, None] = 'auto',
-        max_pairs: Optional[int] = None,
+        cutoff: str | float | None = 'auto',
+        max_pairs: int | None = None,
         balance: str = 'rank',
         threshold: float = 0.25,
         loss_weight: float = 1.0,

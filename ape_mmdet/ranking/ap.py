@@ -121,9 +121,9 @@ def _ranks(ranking: Ranking, pair_error: Distance) -> tuple[Tensor, Tensor]:
     for block in blocks(len(positives), len(positives) + len(negatives)):
         among_positives = pair_error(differences(positives, positives[block]))
         rank_positive[block] = 1 + among_positives.sum(dim=1) - itself
-        rank_negative[block] = pair_error(
-            differences(negatives, positives[block])
-        ).sum(dim=1)
+        rank_negative[block] = pair_error(differences(negatives, positives[block])).sum(
+            dim=1
+        )
     return rank_positive, rank_negative
 
 

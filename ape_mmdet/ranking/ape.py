@@ -5,8 +5,6 @@ Pair Selection" (CVPR 2022), with the cross-entropy form of its appendix,
 Section 2.
 """
 
-from typing import Optional, Union
-
 import torch
 from torch import Tensor
 
@@ -27,8 +25,8 @@ def ape_loss(
     ious: Tensor,
     *,
     lamb: float = 8.0,
-    cutoff: Union[str, float, None] = 'auto',
-    max_pairs: Optional[int] = None,
+    cutoff: str | float | None = 'auto',
+    max_pairs: int | None = None,
     balance: str = 'rank',
     threshold: float = 0.25,
 ) -> Tensor:

@@ -1,7 +1,7 @@
 """Checks of what the caller passed, in the caller's terms."""
 
 import math
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f'{name} must be a positive number, got {value!r}')
 
 
-def check_max_pairs(max_pairs: Optional[int]) -> None:
+def check_max_pairs(max_pairs: int | None) -> None:
     """Raise ValueError unless Q is None or a positive integer."""
     if max_pairs is None:
         return

@@ -4,7 +4,7 @@ All take the difference x_uv = logit_v - logit_u, which is positive where v is
 ranked above the positive u, and map it to an error.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor

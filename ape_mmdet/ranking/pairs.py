@@ -1,8 +1,8 @@
 """Which pairs enter a ranking loss, and in blocks of what size."""
 
-from typing import Iterator, NamedTuple, Optional
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 # Pairs held in memory at a time: 16 MiB for each float32 table of a block.
@@ -26,7 +26,7 @@ class Ranking(NamedTuple):
 
 
 def split_by_target(
-    logits: Tensor, targets: Tensor, max_pairs: Optional[int] = None
+    logits: Tensor, targets: Tensor, max_pairs: int | None = None
 ) -> Ranking:
     """Split logits into positives and negatives, ignored entries left out.
 

@@ -5,7 +5,6 @@ The oracle of the tests: no blocks, no tensors of pairs, nothing shared with
 """
 
 import math
-from typing import List, Optional
 
 import torch
 from torch import Tensor
@@ -73,7 +72,7 @@ def ape_loss(
     *,
     lamb: float = 8.0,
     cutoff='auto',
-    max_pairs: Optional[int] = None,
+    max_pairs: int | None = None,
     balance: str = 'rank',
     threshold: float = 0.25,
 ) -> tuple:
@@ -87,7 +86,7 @@ def ape_loss(
     iou = dict(zip(positives, ious.double().tolist()))
     lowest = {'auto': -4 / lamb, None: -math.inf}.get(cutoff, cutoff)
 
-    terms: List[Tensor] = []
+    terms: list[Tensor] = []
     for u in positives:
         adaptive = negatives + [w for w in positives if iou[w] < iou[u]]
         others = [w for w in positives if iou[w] >= iou[u]]

@@ -94,7 +94,5 @@ def test_a_positive_40_logits_under_a_negative_keeps_its_gradient(lamb):
         )
         assert max(found) <= TOLERANCE
     for distance in ('step', 'sigmoid'):
-        found = errors(
-            ap_loss, longhand.ap_loss, batch, lamb=lamb, distance=distance
-        )
+        found = errors(ap_loss, longhand.ap_loss, batch, lamb=lamb, distance=distance)
         assert max(found) <= TOLERANCE

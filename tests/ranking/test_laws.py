@@ -42,9 +42,7 @@ def test_value_of_ape_loss_is_that_of_its_gradient():
     for i in range(0, len(batch.logits), 7):
         nudged = batch.logits.clone()
         nudged[i] += 1e-6
-        slope = (
-            ape_loss(nudged, batch.targets, batch.ious, **options) - value
-        ) / 1e-6
+        slope = (ape_loss(nudged, batch.targets, batch.ious, **options) - value) / 1e-6
         torch.testing.assert_close(slope, gradient[i], rtol=1e-4, atol=1e-7)
 
 
@@ -158,9 +156,7 @@ def test_other_dtypes(loss, dtype):
     in_double = batch._replace(logits=batch.logits.double())
     expected, expected_gradient = value_and_gradient(loss, in_double, *args)
     assert gradient.dtype == dtype
-    assert value.dtype == (
-        torch.float64 if dtype == torch.float64 else torch.float32
-    )
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = {torch.float64: 1e-12}.get(dtype, 0.01)
     assert relative_error(value, expected) <= tolerance
     assert relative_error(gradient, expected_gradient) <= tolerance

@@ -1,0 +1,49 @@
+"""Mistakes that the user can mend, told without a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for; its text says what to do."""
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """End the program with the text of a :class:`UserError` and status 1.
+
+    An installation that cannot work and a download that fails are told
+    likewise: a traceback through MMDetection would not help.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f'Error: {error}')
+    except ModuleNotFoundError as error:
+        if error.name not in ('mmcv', 'mmcv._ext', 'mmdet', 'mmengine'):
+            raise
+        sys.exit(f'Error: {_missing_module(error.name)}')
+    except URLError as error:
+        sys.exit(
+            f'Error: a download failed ({error.reason}). Without a network, '
+            'fetch the checkpoint elsewhere and name the file: --cfg-options '
+            'model.backbone.init_cfg.checkpoint=FILE, or train from scratch: '
+            'model.backbone.init_cfg=None model.backbone.frozen_stages=-1'
+        )
+
+
+def _missing_module(name: str) -> str:
+    if name == 'mmcv._ext':
+        return (
+            'mmcv is installed without its compiled operations. Build it for '
+            'the installed torch: pip install --force-reinstall --no-deps '
+            '--no-cache-dir --no-build-isolation onedl-mmcv==2.3.6 (takes '
+            'minutes; needs a C++ compiler and setuptools<81), or use `make '
+            'setup` in a clone of ape_mmdet.'
+        )
+    return (
+        f'{name} is not installed. Use `make setup` in a clone of ape_mmdet, '
+        "or pip install 'ape_mmdet[onedl]'."
+    )

@@ -1,0 +1,166 @@
+"""Training and testing a config, as ``tools/train.py`` and ``tools/test.py``."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from ape_mmdet.engine import preflight
+from ape_mmdet.engine.errors import UserError
+
+
+def train(arguments: Sequence[str] | None = None) -> None:
+    """Train the config named on the command line.
+
+    Args:
+        arguments: The command line, ``sys.argv[1:]`` by default.
+
+    Raises:
+        UserError: Something asked for is not there or does not fit.
+    """
+    args = _train_parser().parse_args(arguments)
+    config = _configure(args)
+    if args.amp:
+        _use_amp(config)
+    if args.auto_scale_lr:
+        _scale_lr(config)
+    if args.resume:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else args.resume
+    if _is_main_process():
+        _check_before_training(config)
+    _build_runner(config).train()
+
+
+def test(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate a checkpoint; see :func:`train`."""
+    args = _test_parser().parse_args(arguments)
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out writes a pickle: {args.out} must end in .pkl')
+    config = _configure(args)
+    config.load_from = args.checkpoint
+    if _is_main_process():
+        preflight.check_checkpoint(args.checkpoint)
+        preflight.check_data(config, preflight.TEST_LOADERS)
+    if args.show or args.show_dir:
+        config = trigger_visualization_hook(config, args)
+    runner = _build_runner(config)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+def _parser(description: str) -> ArgumentParser:
+    """The flags that training and testing share; MMDetection's names."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and results (work_dirs/CONFIG)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_cfg.max_epochs=1 or '
+        '"model.test_cfg.nms.iou_threshold=0.6"; lists as key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started this process, for several GPUs',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    parser = _parser('Train a detector')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate from the recipe's batch size to this one's",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='auto|PATH',
+        help='go on from the last checkpoint in the work dir, or from PATH',
+    )
+    return parser
+
+
+def _test_parser() -> ArgumentParser:
+    parser = _parser('Evaluate a detector')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='dump the predictions to this .pkl file')
+    parser.add_argument('--show', action='store_true', help='show pictures')
+    parser.add_argument(
+        '--show-dir', help='save pictures in this folder of the work dir'
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds a picture is shown'
+    )
+    return parser
+
+
+def _configure(args: Namespace) -> Config:
+    """The config with the shared flags applied."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config = preflight.load_config(args.config, args.cfg_options)
+    config.launcher = args.launcher
+    if args.work_dir:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if not torch.cuda.is_available():
+        # The default, NCCL, needs GPUs.
+        config.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    return config
+
+
+def _use_amp(config: Config) -> None:
+    if not torch.cuda.is_available():
+        raise UserError('--amp needs a GPU, and torch sees none. Leave it out.')
+    config.optim_wrapper.type = 'AmpOptimWrapper'
+    config.optim_wrapper.loss_scale = 'dynamic'
+
+
+def _scale_lr(config: Config) -> None:
+    if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+        raise UserError(
+            '--auto-scale-lr needs the batch size that the learning rate was '
+            'chosen for: set auto_scale_lr=dict(enable=False, base_batch_size=16) '
+            'in the config.'
+        )
+    config.auto_scale_lr.enable = True
+
+
+def _check_before_training(config: Config) -> None:
+    checkpoint = config.get('load_from')
+    if config.get('resume') and not checkpoint:
+        checkpoint = find_latest_checkpoint(config.work_dir)
+    if checkpoint:
+        preflight.check_checkpoint(checkpoint)
+    preflight.check_data(config, preflight.TRAIN_LOADERS)
+
+
+def _is_main_process() -> bool:
+    """Whether to check and report, before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
+def _build_runner(config: Config) -> Runner:
+    if 'runner_type' in config:
+        return RUNNERS.build(config)
+    return Runner.from_cfg(config)

@@ -1,0 +1,201 @@
+"""Checks before a model is built: config, data, classes, checkpoint.
+
+MMEngine finds these mistakes only after the model is built, some of them
+after an epoch of training, and tells them by a traceback.
+"""
+
+import difflib
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+
+from ape_mmdet.engine.errors import UserError
+
+TRAIN_LOADERS = ('train_dataloader', 'val_dataloader')
+TEST_LOADERS = ('test_dataloader',)
+
+HOW_TO_GET_DATA = {
+    'coco': (
+        'Download train2017, val2017 and their annotations from '
+        'https://cocodataset.org/#download and unpack them to data/coco/'
+        '{annotations,train2017,val2017}'
+    ),
+    'bccd': (
+        'Get BCCD (https://github.com/Shenggan/BCCD_Dataset, MIT) in COCO format '
+        'as data/bccd/{annotations/train.json,annotations/val.json,images}'
+    ),
+    'digit_scenes': 'Make them in seconds: python tools/make_digit_scenes.py',
+}
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge command-line options into it.
+
+    Args:
+        path: A file, or ``package::name`` for one that a package ships.
+        options: What ``--cfg-options`` gave.
+
+    Raises:
+        UserError: There is no such file, or it is no valid config.
+    """
+    if '::' not in path and not Path(path).is_file():
+        raise UserError(f'There is no config {path}.{_similar_configs(path)}')
+    try:
+        config = Config.fromfile(path)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'{path} is no valid config: {type(error).__name__}: {error}'
+        ) from error
+    if options:
+        config.merge_from_dict(options)
+    if 'model' not in config:
+        raise UserError(
+            f'{path} describes no model: it is a part of a config. Use one that '
+            'inherits from it.'
+        )
+    return config
+
+
+def _similar_configs(path: str) -> str:
+    folder = Path(path).parent if Path(path).parent.is_dir() else Path('configs')
+    names = [file.name for file in sorted(folder.glob('*.py'))]
+    close = difflib.get_close_matches(Path(path).name, names)
+    if close:
+        listed = ', '.join(str(folder / name) for name in close)
+        return f' Did you mean {listed}?'
+    return f' {folder}/ has: {", ".join(names)}.' if names else ''
+
+
+def check_data(config: Config, loaders: Sequence[str]) -> None:
+    """Raise UserError unless all data is there and fits the model.
+
+    Args:
+        config: A whole config.
+        loaders: Names of its data loaders to look at.
+    """
+    num_classes = _num_classes(config.model)
+    for loader in loaders:
+        if config.get(loader) is None:
+            continue
+        for dataset in _datasets(config[loader].dataset):
+            _check_dataset(dataset, num_classes, loader)
+
+
+def _datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The data sets proper inside wrappers such as RepeatDataset."""
+    if 'dataset' in dataset:
+        yield from _datasets(dataset.dataset)
+    elif 'datasets' in dataset:
+        for part in dataset.datasets:
+            yield from _datasets(part)
+    else:
+        yield dataset
+
+
+def _check_dataset(dataset: ConfigDict, num_classes: int | None, loader: str) -> None:
+    root = dataset.get('data_root') or ''
+    if '://' in root or dataset.get('backend_args'):
+        return  # Not on this machine's disk.
+    parts = [dataset.get('ann_file') or '']
+    parts += list((dataset.get('data_prefix') or {}).values())
+    missing = [Path(root, part) for part in parts if not Path(root, part).exists()]
+    if missing:
+        listed = ', '.join(str(path) for path in missing)
+        raise UserError(
+            f'{loader} needs data that is not there: {listed}. '
+            f'{_how_to_get(root)}, or name the place where you have it: '
+            f'--cfg-options {loader}.dataset.data_root=FOLDER'
+        )
+    if dataset.type == 'CocoDataset' and num_classes is not None:
+        _check_classes(dataset, Path(root, dataset.ann_file), num_classes)
+
+
+def _how_to_get(root: str) -> str:
+    name = Path(root).name
+    return HOW_TO_GET_DATA.get(name, f'Put the data set under {root or "data/"}')
+
+
+def _check_classes(dataset: ConfigDict, ann_file: Path, num_classes: int) -> None:
+    found = [category['name'] for category in _annotations(ann_file)['categories']]
+    classes = _class_names(dataset)
+    if len(classes) != num_classes:
+        raise UserError(
+            f"The model's num_classes is {num_classes}, but the data set names "
+            f'{len(classes)} classes ({_shortened(classes)}). Set '
+            f'model.bbox_head.num_classes={len(classes)}, or metainfo.classes '
+            'of the data sets.'
+        )
+    unknown = [name for name in classes if name not in found]
+    if unknown:
+        raise UserError(
+            f'{ann_file} has no category {_shortened(unknown)}; it has '
+            f'{_shortened(found)}. Set metainfo=dict(classes=...) of the data '
+            'sets, and num_classes of the head, to what the file has.'
+        )
+
+
+def _annotations(ann_file: Path) -> dict:
+    try:
+        annotations = json.loads(ann_file.read_text())
+        annotations['images'], annotations['annotations'], annotations['categories']
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{ann_file} is no whole COCO annotation file '
+            f'({type(error).__name__}: {error}). Fetch or make it again.'
+        ) from error
+    return annotations
+
+
+def _class_names(dataset: ConfigDict) -> list[str]:
+    metainfo = dataset.get('metainfo') or {}
+    classes = metainfo.get('classes') or DATASETS.get(dataset.type).METAINFO['classes']
+    return [classes] if isinstance(classes, str) else list(classes)
+
+
+def _shortened(names: Sequence[str], most: int = 5) -> str:
+    listed = ', '.join(names[:most])
+    return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed
+
+
+def _num_classes(model: ConfigDict) -> int | None:
+    """Number of classes of a single-stage detector's head, if it says so."""
+    return (model.get('bbox_head') or {}).get('num_classes')
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise UserError unless ``path`` is a whole checkpoint file.
+
+    Reads no pickle: each entry of the file has a checksum of its own. URLs
+    and the formats of torch before 1.6 are left to the loader.
+    """
+    if '://' in path:
+        return
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(
+            f'There is no checkpoint {path}. Training writes epoch_N.pth and '
+            'best_*.pth to its --work-dir.'
+        )
+    with file.open('rb') as stream:
+        legacy_pickle = stream.read(1) == b'\x80'
+    if not legacy_pickle and not _is_whole_archive(file):
+        raise UserError(
+            f'{path} is damaged or no checkpoint: a copy or download was cut off, '
+            'or training was killed while it wrote. Use another one.'
+        )
+
+
+def _is_whole_archive(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            has_pickle = any(name.endswith('data.pkl') for name in names)
+            return has_pickle and archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False

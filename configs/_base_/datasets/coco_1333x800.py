@@ -1,0 +1,2 @@
+# COCO at 1333x800, two images a GPU; eight GPUs make the recipe's batch of 16.
+_base_ = 'mmdet::_base_/datasets/coco_detection.py'

@@ -1,0 +1,27 @@
+# Scenes of handwritten digits, made by tools/make_digit_scenes.py.
+_base_ = './small_coco_format.py'
+
+data_root = 'data/digit_scenes/'
+metainfo = dict(classes=tuple('0123456789'))
+
+# No flip: a mirrored digit is another sign.
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        data_prefix=dict(img='train/'),
+        pipeline=train_pipeline,
+    )
+)
+val_dataloader = dict(
+    dataset=dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='val/'))
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+test_evaluator = val_evaluator

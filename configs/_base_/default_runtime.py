@@ -1,0 +1,10 @@
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(
+    imports=['ape_mmdet.losses', 'ape_mmdet.heads', 'ape_mmdet.hooks'],
+    allow_failed_imports=False,
+)
+
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP', rule='greater')
+)

@@ -1,0 +1,4 @@
+# Table 3: the 10,000 highest-scoring negatives.
+_base_ = './fcos_ape.py'
+
+model = dict(bbox_head=dict(loss_cls=dict(max_pairs=10_000)))

@@ -1,0 +1,4 @@
+# Table 1: AP loss with the sigmoid S(x; 4).
+_base_ = './_base_/recipes/retinanet_coco.py'
+
+model = dict(bbox_head=dict(loss_cls=dict(type='APLoss', distance='sigmoid', lamb=4.0)))

@@ -1,0 +1,6 @@
+# Table 2: N_neg with T = 0.5 as balance constant.
+_base_ = './_base_/recipes/retinanet_coco.py'
+
+model = dict(
+    bbox_head=dict(loss_cls=dict(type='APLoss', balance='num_neg', threshold=0.5))
+)

@@ -1,0 +1,4 @@
+# Table 2: the rank as balance constant.
+_base_ = './_base_/recipes/retinanet_coco.py'
+
+model = dict(bbox_head=dict(loss_cls=dict(type='APLoss', balance='rank')))

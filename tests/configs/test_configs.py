@@ -1,0 +1,134 @@
+"""Every config parses, builds and trains a step; each row says what it varies."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+
+CONFIGS = sorted(path.stem for path in Path('configs').glob('*.py'))
+
+# What the tables of the paper's appendix vary, by config.
+ROWS = {
+    'retinanet_ap_delta1': dict(distance='step', delta=1.0),
+    'retinanet_ap_delta0_5': dict(distance='step', delta=0.5),
+    'retinanet_ap_delta0_25': dict(distance='step', delta=0.25),
+    'retinanet_ap_delta0_125': dict(distance='step', delta=0.125),
+    'retinanet_ap_lambda2': dict(distance='sigmoid', lamb=2.0),
+    'retinanet_ap_lambda4': dict(distance='sigmoid', lamb=4.0),
+    'retinanet_ap_lambda8': dict(distance='sigmoid', lamb=8.0),
+    'retinanet_ap_lambda16': dict(distance='sigmoid', lamb=16.0),
+    'retinanet_ap_rank': dict(balance='rank', lamb=8.0),
+    'retinanet_ap_nneg_t0': dict(balance='num_neg', threshold=0.0),
+    'retinanet_ap_nneg_t0_2': dict(balance='num_neg', threshold=0.2),
+    'retinanet_ap_nneg_t0_25': dict(balance='num_neg', threshold=0.25),
+    'retinanet_ap_nneg_t0_3': dict(balance='num_neg', threshold=0.3),
+    'retinanet_ap_nneg_t0_5': dict(balance='num_neg', threshold=0.5),
+    'fcos_ape_q10k': dict(max_pairs=10_000, lamb=8.0),
+    'fcos_ape_q50k': dict(max_pairs=50_000, lamb=8.0),
+    'fcos_ape_q100k': dict(max_pairs=100_000, lamb=8.0),
+    'fcos_ape_q200k': dict(max_pairs=200_000, lamb=8.0),
+    'fcos_ape': dict(max_pairs=None, lamb=8.0),
+    'retinanet_ape': dict(max_pairs=None, lamb=8.0),
+}
+OTHERS = {
+    'bccd_retinanet_focal',
+    'bccd_retinanet_ap',
+    'bccd_retinanet_ape',
+    'bccd_fcos_ape',
+    'demo_fcos_ape',
+}
+
+
+def load(name):
+    return Config.fromfile(f'configs/{name}.py')
+
+
+def test_no_config_is_missing_or_untested():
+    assert set(CONFIGS) == set(ROWS) | OTHERS
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_builds_and_trains_a_step(name):
+    config = load(name)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.bbox_head.init_weights()
+    optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    inputs = demo_mm_inputs(
+        2,
+        [[3, 96, 128], [3, 96, 128]],
+        num_classes=config.model.bbox_head.num_classes,
+    )
+    model.train()
+    losses = model.train_step(inputs, optim_wrapper)
+    assert set(losses) == {'loss', 'loss_cls', 'loss_bbox'}
+    assert all(torch.isfinite(value) for value in losses.values())
+    changed = [
+        key
+        for key, value in model.state_dict().items()
+        if key.startswith('bbox_head') and not torch.equal(value, before[key])
+    ]
+    assert any('cls' in key for key in changed)
+    assert any('reg' in key for key in changed)
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_a_row_varies_what_its_table_says(name):
+    config = load(name)
+    loss = MODELS.build(config.model.bbox_head.loss_cls)
+    assert type(loss).__name__ == ('APLoss' if '_ap_' in name else 'APELoss')
+    for option, value in ROWS[name].items():
+        assert loss.options[option] == value
+    assert loss.options.get('interpolate', True)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_no_score_threshold_hides_a_detection_from_the_evaluation(name):
+    test_cfg = load(name).model.test_cfg
+    assert test_cfg.score_thr == 0.0
+    assert test_cfg.nms_pre > 0
+
+
+def test_recipe_of_tables_1_and_2():
+    config = load('retinanet_ap_lambda8')
+    assert config.optim_wrapper.optimizer.lr == 0.004
+    assert config.train_cfg.max_epochs == 48
+    assert config.param_scheduler[0].end == 500
+    assert config.param_scheduler[1].milestones == [32, 44]
+    assert config.train_dataloader.batch_size == 4  # On four GPUs.
+    anchors = config.model.bbox_head.anchor_generator
+    assert anchors.ratios == [1.0] and anchors.scales_per_octave == 2
+    assert config.model.test_cfg.nms.iou_threshold == 0.5
+    train = {step.type: step for step in config.train_dataloader.dataset.pipeline}
+    assert train['Resize'].scale == (512, 512) and not train['Resize'].keep_ratio
+    assert train['Expand'].ratio_range == (1, 4)
+    assert {'PhotoMetricDistortion', 'MinIoURandomCrop', 'RandomFlip'} <= set(train)
+    test = {step.type: step for step in config.test_dataloader.dataset.pipeline}
+    assert test['Resize'].scale == (833, 500) and test['Resize'].keep_ratio
+
+
+def test_recipe_of_table_3():
+    config = load('fcos_ape_q100k')
+    assert config.optim_wrapper.optimizer.lr == 0.01
+    assert config.train_cfg.max_epochs == 20
+    assert config.param_scheduler[1].milestones == [16, 18]
+    assert config.model.train_cfg.assigner == dict(type='ATSSAssigner', topk=9)
+    head = MODELS.build(dict(config.model.bbox_head, train_cfg=config.model.train_cfg))
+    assert head.num_base_priors == 1
+    assert config.model.test_cfg.nms.iou_threshold == 0.6
+    assert config.train_dataloader.batch_size == 2  # On eight GPUs.
+
+
+def test_focal_baseline_differs_in_the_loss_alone():
+    focal, ape = load('bccd_retinanet_focal'), load('bccd_retinanet_ape')
+    assert focal.model.bbox_head.type == 'RetinaHead'
+    assert focal.model.bbox_head.loss_cls.type == 'FocalLoss'
+    for config in (focal, ape):
+        for key in ('type', 'loss_cls', 'reg_decoded_bbox'):
+            config.model.bbox_head.pop(key, None)
+    assert focal.to_dict() == ape.to_dict()

@@ -1,0 +1,38 @@
+"""What all tests share: the repository root, and data that may be absent."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(monkeypatch):
+    """Paths of configs and data are relative to the root, as for users."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope='session')
+def bccd() -> Path:
+    """The BCCD data set; without it the test is skipped."""
+    return _data('bccd', 'annotations/train.json')
+
+
+@pytest.fixture(scope='session')
+def coco_tiny() -> Path:
+    """160 images of COCO 2017; without it the test is skipped."""
+    return _data('coco_tiny', 'annotations/instances_train2017.json')
+
+
+def _data(name: str, part: str) -> Path:
+    folder = ROOT / 'data' / name
+    if not (folder / part).exists():
+        pytest.skip(f'data/{name} is not there')
+    return folder

@@ -1,0 +1,47 @@
+"""The demo end to end at a small size: data, training, table, pictures."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_a_table_pictures_curves_and_a_log(tmp_path):
+    root = tmp_path / 'digit_scenes'
+    config = tmp_path / 'small_demo.py'
+    config.write_text(
+        f"""_base_ = '{Path('configs/demo_fcos_ape.py').resolve()}'
+train_dataloader = dict(batch_size=2, dataset=dict(data_root='{root}/'))
+val_dataloader = dict(dataset=dict(data_root='{root}/'))
+test_dataloader = dict(dataset=dict(data_root='{root}/'))
+val_evaluator = dict(ann_file='{root}/annotations/val.json')
+test_evaluator = dict(ann_file='{root}/annotations/val.json')
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(logger=dict(interval=2))
+"""
+    )
+    work_dir = tmp_path / 'demo'
+    command = [sys.executable, 'tools/demo.py', '--config', config]
+    command += ['--work-dir', work_dir, '--num-train', '20', '--num-val', '4']
+    result = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    header, _, figures = result.stdout.split('\n\n')[1].splitlines()
+    assert header.split()[0] == 'mAP'
+    assert 0 <= float(figures.split('|')[0]) <= 1
+    assert re.search(r'epoch 2/2.*20/20', result.stderr)
+    assert f'4 pictures, ground truth left, detections right, in {work_dir}' in (
+        result.stdout
+    )
+    pictures = list((work_dir / 'pictures').glob('*.png'))
+    assert len(pictures) == 4
+    height, width, _ = cv2.imread(str(pictures[0])).shape
+    assert width == 2 * height >= 1200  # Side by side, large enough to read.
+    assert cv2.imread(str(work_dir / 'curves.png')).std() > 5
+    (log,) = work_dir.glob('*/*.log')
+    assert 'coco/bbox_mAP' in log.read_text()

@@ -1,0 +1,64 @@
+"""The threshold with the best F1, on detections made for it."""
+
+import json
+
+import pytest
+
+from ape_mmdet.evaluation import best_f1_threshold
+
+
+def write(tmp_path, objects, detections):
+    """One image; objects and detections as (class, x, score), 10 pixels wide."""
+    ground_truth = dict(
+        info={},
+        images=[dict(id=1, width=1000, height=100)],
+        categories=[dict(id=1, name='a'), dict(id=2, name='b')],
+        annotations=[
+            dict(
+                id=i + 1,
+                image_id=1,
+                category_id=category,
+                bbox=[x, 0, 10, 10],
+                area=100,
+                iscrowd=0,
+            )
+            for i, (category, x) in enumerate(objects)
+        ],
+    )
+    results = [
+        dict(image_id=1, category_id=category, bbox=[x, 0, 10, 10], score=score)
+        for category, x, score in detections
+    ]
+    paths = tmp_path / 'gt.json', tmp_path / 'dt.json'
+    for path, content in zip(paths, (ground_truth, results)):
+        path.write_text(json.dumps(content))
+    return [str(path) for path in paths]
+
+
+def test_it_separates_right_detections_from_wrong_ones(tmp_path):
+    files = write(
+        tmp_path,
+        objects=[(1, 0), (1, 100), (2, 200), (2, 300)],
+        detections=[
+            (1, 0, 0.04),
+            (1, 100, 0.03),
+            (2, 200, 0.02),
+            (1, 500, 0.01),  # Nothing there.
+            (1, 300, 0.005),  # The wrong class.
+        ],
+    )
+    threshold = best_f1_threshold(*files)
+    assert threshold.score == pytest.approx(0.02)
+    # 3 of 3 detections right, 3 of 4 objects found.
+    assert threshold.f1 == pytest.approx(2 * 3 / (3 + 4))
+
+
+def test_a_detection_found_twice_counts_once(tmp_path):
+    files = write(tmp_path, [(1, 0)], [(1, 0, 0.9), (1, 1, 0.8)])
+    assert best_f1_threshold(*files) == (pytest.approx(0.9), pytest.approx(1.0))
+
+
+def test_no_objects_is_an_error(tmp_path):
+    files = write(tmp_path, [], [(1, 0, 0.9)])
+    with pytest.raises(ValueError, match='no objects'):
+        best_f1_threshold(*files)

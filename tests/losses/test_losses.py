@@ -1,0 +1,54 @@
+"""The modules are the functions, registered, weighted and configurable."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+import ape_mmdet.losses  # noqa: F401  (registers)
+from ape_mmdet.ranking import ap_loss, ape_loss
+
+TARGETS = torch.tensor([1, 0, 0, -1, 1, 0])
+LOGITS = torch.tensor([0.3, 0.1, 0.9, 0.5, -0.2, -0.4])
+IOUS = torch.tensor([0.9, 0.6])
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(distance='step', delta=0.25),
+        dict(lamb=4.0, balance='num_neg', threshold=0.3, hard_pairs=True),
+        dict(interpolate=False),
+    ],
+)
+def test_ap_loss_is_its_function(config):
+    module = MODELS.build(dict(type='APLoss', loss_weight=0.5, **config))
+    torch.testing.assert_close(
+        module(LOGITS, TARGETS, IOUS), 0.5 * ap_loss(LOGITS, TARGETS, **config)
+    )
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(lamb=4.0, cutoff=None),
+        dict(max_pairs=2),
+        dict(balance='num_neg', threshold=0.1),
+    ],
+)
+def test_ape_loss_is_its_function(config):
+    module = MODELS.build(dict(type='APELoss', loss_weight=2.0, **config))
+    torch.testing.assert_close(
+        module(LOGITS, TARGETS, IOUS), 2 * ape_loss(LOGITS, TARGETS, IOUS, **config)
+    )
+
+
+@pytest.mark.parametrize('name', ['APLoss', 'APELoss'])
+def test_softmax_is_refused_and_options_are_shown(name):
+    with pytest.raises(ValueError, match='use_sigmoid'):
+        MODELS.build(dict(type=name, use_sigmoid=False))
+    assert 'lamb=4.0' in repr(MODELS.build(dict(type=name, lamb=4.0)))
+
+
+def test_an_option_that_does_not_exist_is_refused_when_built():
+    with pytest.raises(TypeError, match='lambda_'):
+        MODELS.build(dict(type='APELoss', lambda_=4.0))

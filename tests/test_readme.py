@@ -1,0 +1,49 @@
+"""What the README shows can be copied and runs."""
+
+import re
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+
+
+@pytest.fixture
+def snippets(repository):
+    """The Python blocks of the README: a config, and the bare functions."""
+    text = (repository / 'README.md').read_text()
+    found = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def test_the_config_trains_a_step_and_needs_no_threshold(snippets, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(snippets[0])
+    config = Config.fromfile(file)
+    model = MODELS.build(config.model)
+    losses = model.train_step(
+        demo_mm_inputs(2, [[3, 64, 64], [3, 96, 64]], num_classes=80),
+        build_optim_wrapper(model, config.optim_wrapper),
+    )
+    assert type(model.bbox_head.loss_cls).__name__ == 'APELoss'
+    assert torch.isfinite(losses['loss_cls']) and torch.isfinite(losses['loss_bbox'])
+    assert config.model.test_cfg.score_thr == 0.0
+
+
+def test_the_bare_functions_run(snippets):
+    names = {}
+    exec(snippets[1], names)
+    assert names['logits'].grad.abs().sum() > 0
+
+
+def test_every_config_is_in_the_table(repository):
+    text = (repository / 'README.md').read_text()
+    named = set()
+    for group in re.findall(r'`([\w{},]+)`', text):
+        stem, *options = re.split(r'[{}]', group)
+        named |= {stem + option for option in (options or [''])[0].split(',')}
+    configs = {path.stem for path in (repository / 'configs').glob('*.py')}
+    assert configs <= named, configs - named

@@ -1,0 +1,553 @@
+"""tools/setup_env.py, without a network: pip and .venv's Python are faked.
+
+Each test has a checkout of its own, in a folder with a space in its name.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+OTHER_PYTHON = '3.10' if sys.version_info[:2] != (3, 10) else '3.12'
+NO_GPU = [None, False]
+NO_EXT = [3, "No module named 'mmcv._ext'"]
+
+# Stands in for .venv/bin/python: it notes its arguments and what it finds in
+# the environment, and answers from a file; each list of answers is used up
+# to its last one.
+FAKE_PYTHON = """#!%s
+import json, os, sys, time
+here = os.path.dirname(os.path.abspath(__file__))
+names = ('FORCE_CUDA', 'CUDA_VISIBLE_DEVICES')
+with open(here + '/calls', 'a') as file:
+    seen = {name: os.environ.get(name) for name in names}
+    file.write(json.dumps([sys.argv[1:], seen, os.getpid()]) + '\\n')
+with open(here + '/answers') as file:
+    answers = json.load(file)
+if sys.argv[1:3] == ['-m', 'pip']:
+    print('[5/9] c++')
+    print('pip says', *sys.argv[3:], flush=True)
+    while answers['pip_waits'] and not os.path.exists(here + '/go'):
+        time.sleep(0.02)
+    sys.exit(answers['pip_fails_on'] in sys.argv)
+elif 'mmcv._ext' in sys.argv[2]:
+    status, said = answers['ops'][0]
+    with open(here + '/answers', 'w') as file:
+        json.dump(dict(answers, ops=answers['ops'][1:] or [[status, said]]), file)
+    print(said, file=sys.stderr if status else sys.stdout)
+    sys.exit(status)
+elif 'torch.version.cuda' in sys.argv[2]:
+    print(json.dumps(answers['torch']))
+elif 'sys, pip' in sys.argv[2]:
+    print(answers['version'])
+"""
+
+
+class Checkout:
+    """A copy of what set-up reads, whose .venv has the fake Python."""
+
+    def __init__(self, root):
+        self.root = root
+        self.script = root / 'tools' / 'setup_env.py'
+        self.lock = root / 'requirements' / 'lock.txt'
+        self.venv = root / '.venv'
+        self.stamp = self.venv / 'setup.json'
+        self.env_file = self.venv / 'env.sh'
+        self.path = root / 'path'
+        for folder in (self.script.parent, self.lock.parent, self.path):
+            folder.mkdir(parents=True)
+        shutil.copy(REPO / 'tools' / 'setup_env.py', self.script)
+        shutil.copy(REPO / 'Makefile', root)
+        self.lock.write_text('torch==1\n')
+        self.command('c++')
+
+    def command(self, name, code='exit 0'):
+        """Put a command on the PATH that the checkout's set-up sees."""
+        file = self.path / name
+        file.write_text(f'#!/bin/sh\n{code}\n')
+        file.chmod(0o755)
+
+    def fake_venv(self, ops=((0, 'cpu'),), **answers):
+        self.venv.joinpath('bin').mkdir(parents=True, exist_ok=True)
+        python = self.venv / 'bin' / 'python'
+        python.write_text(FAKE_PYTHON % sys.executable)
+        python.chmod(0o755)
+        defaults = {
+            'ops': ops,
+            'torch': NO_GPU,
+            'version': '.'.join(platform.python_version_tuple()[:2]),
+            'pip_fails_on': None,
+            'pip_waits': False,
+        }
+        answers = json.dumps({**defaults, **answers})
+        (self.venv / 'bin' / 'answers').write_text(answers)
+
+    def environment(self, **extra):
+        # `make` and the shell's own commands stay within reach of the Makefile
+        # only, where a test asks for them.
+        env = {'PATH': str(self.path), 'HOME': str(self.root)}
+        return {**env, **extra}
+
+    def run(self, *args, **extra):
+        return subprocess.run(
+            [sys.executable, self.script, *args],
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def make(self, *args, **extra):
+        path = f'{self.path}{os.pathsep}{os.defpath}'
+        return subprocess.run(
+            [shutil.which('make'), *args],
+            cwd=self.root,
+            env=self.environment(PATH=path, **extra),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def calls(self):
+        """Return what the fake Python was asked since the last time."""
+        file = self.venv / 'bin' / 'calls'
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return [json.loads(line) for line in lines]
+
+    def installs(self):
+        """Return the pip commands since the last time, and their FORCE_CUDA."""
+        return [
+            (args[3:], seen['FORCE_CUDA'])
+            for args, seen, _ in self.calls()
+            if args[:3] == ['-m', 'pip', 'install']
+        ]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path / 'a check out')
+
+
+@pytest.fixture
+def setup_env(checkout, monkeypatch):
+    """The checkout's script, as a module, in the checkout's environment."""
+    spec = importlib.util.spec_from_file_location('setup_env', checkout.script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv('PATH', str(checkout.path))
+    monkeypatch.delenv('PIP_EXTRA_INDEX_URL', raising=False)
+    for name in ('CXX', 'CUDA_HOME', 'CUDA_PATH', 'MAX_JOBS', 'CFLAGS', 'CXXFLAGS'):
+        monkeypatch.delenv(name, raising=False)
+    return module
+
+
+# The machine.
+
+
+def test_parses_on_an_old_python():
+    ast.parse((REPO / 'tools' / 'setup_env.py').read_text(), feature_version=(3, 6))
+
+
+@pytest.mark.parametrize('version', ['3.10', '3.11', '3.12'])
+def test_fitting_python(setup_env, version):
+    assert setup_env.python_problem(version) is None
+
+
+@pytest.mark.parametrize('version', ['2.7', '3.1', '3.9', '3.13'])
+def test_other_pythons_do_not_fit(setup_env, version):
+    problem = setup_env.python_problem(version)
+    assert version in problem and 'make PYTHON=/path/to/python3.12' in problem
+
+
+def test_names_a_fitting_python_that_runs(checkout, setup_env):
+    checkout.command('python3.11', 'exit 1')
+    checkout.command('python3.12', 'echo Python 3.12.1')
+    assert 'make PYTHON=python3.12 demo' in setup_env.python_problem('3.9')
+
+
+def test_no_compiler_stops_before_anything_is_made(checkout):
+    checkout.path.joinpath('c++').unlink()
+    done = checkout.run()
+    assert done.returncode == 1
+    assert 'apt install g++' in done.stderr
+    assert not checkout.venv.exists()
+
+
+def test_cxx_that_is_missing_is_named(checkout):
+    done = checkout.run(CXX='no-such-compiler -x')
+    assert done.returncode == 1
+    assert 'CXX=no-such-compiler -x is not on PATH' in done.stderr
+
+
+def test_any_known_compiler_or_cxx_does(checkout, setup_env, monkeypatch):
+    assert setup_env.find_compiler() == 'c++'
+    checkout.path.joinpath('c++').unlink()
+    checkout.command('clang++')
+    assert setup_env.find_compiler() == 'clang++'
+    checkout.command('ccache')
+    monkeypatch.setenv('CXX', 'ccache g++')
+    assert setup_env.find_compiler() == 'ccache g++'
+    assert setup_env.build_environment('cpu')['CXX'] == 'ccache g++'
+
+
+def test_missing_headers_and_venv_are_both_told(setup_env, monkeypatch):
+    monkeypatch.setattr(
+        setup_env.sysconfig, 'get_paths', lambda: {'include': '/no/headers'}
+    )
+    monkeypatch.setattr(
+        setup_env.importlib.util, 'find_spec', lambda name: name != 'ensurepip' or None
+    )
+    problems = '\n'.join(setup_env.machine_problems())
+    assert '-venv' in problems and '/no/headers' in problems and '-dev' in problems
+
+
+def test_other_systems_are_refused(setup_env, monkeypatch):
+    monkeypatch.setattr(setup_env.platform, 'system', lambda: 'Windows')
+    assert 'WSL' in setup_env.machine_problems()[0]
+
+
+def test_disk(setup_env, monkeypatch, capsys):
+    usage = namedtuple('usage', 'free')
+
+    def check(gib):
+        monkeypatch.setattr(
+            setup_env.shutil, 'disk_usage', lambda path: usage(gib * 2**30)
+        )
+        setup_env.check_disk()
+        return capsys.readouterr().out
+
+    assert check(100) == ''
+    assert '8.0 GiB of disk are free' in check(8)
+    with pytest.raises(SystemExit, match='3.0 GiB of disk are free'):
+        check(3)
+
+
+# The GPU.
+
+
+@pytest.mark.parametrize(
+    'seen, usable, torch_cuda, nvcc, ops, words',
+    [
+        (False, False, None, '13.0', 'cpu', ''),
+        (False, False, '13.0', '13.0', 'cpu', ''),
+        (True, True, '13.0', '13.2', 'cuda', 'nvcc 13.2'),
+        (False, True, '13.0', '13.0', 'cuda', 'nvcc 13.0'),
+        (True, True, '13.0', None, 'cpu', 'there is no nvcc'),
+        (True, True, '13.0', '12.8', 'cpu', 'nvcc is of CUDA 12.8'),
+        (True, False, '13.0', '13.0', 'cpu', 'cannot use it'),
+        (True, False, None, '13.0', 'cpu', 'this torch is a CPU build'),
+    ],
+)
+def test_choose_ops(setup_env, seen, usable, torch_cuda, nvcc, ops, words):
+    chosen, why = setup_env.choose_ops(seen, usable, torch_cuda, nvcc)
+    assert chosen == ops
+    assert (words in why) if words else not why
+
+
+def test_cpu_torch_is_hinted_at(checkout, setup_env, monkeypatch, capsys):
+    def hint():
+        setup_env.hint_cpu_torch()
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(setup_env.platform, 'system', lambda: 'Linux')
+    index = 'https://download.pytorch.org/whl/cpu'
+    assert f'PIP_EXTRA_INDEX_URL={index} make demo' in hint()
+    checkout.command('nvidia-smi')
+    assert hint() == ''
+    checkout.command('nvidia-smi', 'exit 9')
+    assert hint()
+    monkeypatch.setenv('PIP_EXTRA_INDEX_URL', index)
+    assert hint() == ''
+
+
+def test_nvcc_release(checkout, setup_env, monkeypatch):
+    monkeypatch.setenv('CUDA_HOME', str(checkout.root / 'cuda'))
+    assert setup_env.nvcc_release() is None
+    monkeypatch.delenv('CUDA_HOME')
+    checkout.command('nvcc', 'echo "Cuda compilation tools, release 13.0, V13.0.88"')
+    assert setup_env.nvcc_release() == '13.0'
+
+
+def test_build_environment(setup_env, monkeypatch):
+    monkeypatch.setenv('CXXFLAGS', '-march=native')
+    env = setup_env.build_environment('cpu')
+    assert env['PATH'].split(os.pathsep)[0] == os.path.join(setup_env.VENV, 'bin')
+    assert env['CFLAGS'] == sysconfig.get_config_var('CFLAGS') + ' -g0'
+    assert env['CXXFLAGS'].endswith(' -march=native -g0')
+    assert (env['FORCE_CUDA'], env['CUDA_VISIBLE_DEVICES']) == ('0', '')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
+    env = setup_env.build_environment('cuda')
+    assert (env['FORCE_CUDA'], env['CUDA_VISIBLE_DEVICES']) == ('1', '1')
+
+
+@pytest.mark.parametrize('gib, jobs', [(1, '1'), (7, '3'), (100, '8')])
+def test_compilers_fit_in_memory(setup_env, monkeypatch, gib, jobs):
+    sizes = {'SC_PHYS_PAGES': gib * 2**18, 'SC_PAGE_SIZE': 2**12}
+    monkeypatch.setattr(setup_env.os, 'sysconf', sizes.get)
+    monkeypatch.setattr(setup_env.os, 'cpu_count', lambda: 8)
+    assert setup_env.build_environment('cpu')['MAX_JOBS'] == jobs
+    monkeypatch.setenv('MAX_JOBS', '5')
+    assert setup_env.build_environment('cpu')['MAX_JOBS'] == '5'
+
+
+# The whole, once and again.
+
+
+def test_sets_up_once(checkout):
+    checkout.fake_venv()
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert '6 to 12 minutes' in done.stdout
+    (torch, _), (mmcv, force_cuda), (rest, _) = checkout.installs()
+    assert 'torch' in torch and '--no-deps' not in torch
+    assert mmcv[-1] == 'onedl-mmcv' and '--no-build-isolation' in mmcv
+    assert '--no-cache-dir' not in mmcv and force_cuda == '0'
+    assert rest[-4:] == ['-r', str(checkout.lock), '-e', str(checkout.root)]
+    assert 'CUDA_VISIBLE_DEVICES=' in checkout.env_file.read_text()
+
+    done = checkout.run()
+    assert (done.returncode, done.stdout) == (0, '')
+    assert checkout.calls() == []
+
+
+def test_sets_up_again_for_another_lock(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    checkout.installs()
+    checkout.lock.write_text('torch==2\n')
+    checkout.run()
+    assert len(checkout.installs()) == 3
+
+
+def test_sets_up_again_where_the_checkout_was_moved(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    moved = Checkout(checkout.root.with_name('moved'))
+    checkout.venv.rename(moved.venv)
+    moved.installs()
+    moved.run()
+    assert len(moved.installs()) == 3
+
+
+def test_a_failed_install_is_not_taken_as_done(checkout):
+    checkout.fake_venv(pip_fails_on='onedl-mmcv')
+    done = checkout.run()
+    assert done.returncode == 1
+    assert 'pip says install -v --no-deps' in done.stderr
+    assert str(checkout.venv / 'setup.log') in done.stderr
+    assert len(checkout.installs()) == 2
+    assert not checkout.stamp.exists()
+
+    checkout.fake_venv()
+    assert checkout.run().returncode == 0
+    assert len(checkout.installs()) == 3
+    assert checkout.stamp.exists()
+
+
+def test_a_failed_update_is_not_taken_as_done(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    old = checkout.lock.read_text()
+    checkout.lock.write_text('torch==2\n')
+    checkout.fake_venv(pip_fails_on='torch')
+    assert checkout.run().returncode == 1
+    # Some of the new lock may be there: the old one is no longer done either.
+    checkout.lock.write_text(old)
+    checkout.fake_venv()
+    checkout.installs()
+    checkout.run()
+    assert len(checkout.installs()) == 3
+
+
+def test_half_a_stamp_is_none(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    checkout.stamp.write_text(checkout.stamp.read_text()[:20])
+    checkout.installs()
+    checkout.run()
+    assert len(checkout.installs()) == 3
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_ends_what_it_started(checkout, number):
+    checkout.fake_venv(pip_waits=True)
+    process = subprocess.Popen(
+        [sys.executable, checkout.script],
+        env=checkout.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    log = checkout.venv / 'setup.log'
+    wait_until(lambda: log.exists() and 'pip says' in log.read_text())
+    process.send_signal(number)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert not checkout.stamp.exists()
+    pip = checkout.calls()[-1][-1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pip, 0)
+
+
+def test_two_at_once_set_up_once(checkout):
+    checkout.fake_venv(pip_waits=True)
+    command = [sys.executable, checkout.script]
+    kwargs = {'env': checkout.environment(), 'stdout': subprocess.PIPE, 'text': True}
+    with subprocess.Popen(command, **kwargs) as first:
+        log = checkout.venv / 'setup.log'
+        wait_until(lambda: log.exists() and 'pip says' in log.read_text())
+        with subprocess.Popen(command, **kwargs) as second:
+            assert 'Waiting for another' in second.stdout.readline()
+            (checkout.venv / 'bin' / 'go').touch()
+            assert first.wait(timeout=20) == 0
+            assert second.wait(timeout=20) == 0
+    assert len(checkout.installs()) == 3
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, 'it did not come to that'
+        time.sleep(0.02)
+
+
+def test_vanished_python_is_made_anew(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    python = checkout.venv / 'bin' / 'python'
+    python.unlink()
+    python.symlink_to(checkout.root / 'gone')
+    leftover = checkout.venv / 'leftover'
+    leftover.touch()
+    # The real pip of the new .venv gets nowhere: it may use no index.
+    done = checkout.run(PIP_NO_INDEX='1', PIP_CONFIG_FILE=os.devnull)
+    assert done.returncode == 1
+    assert 'whl/cpu' in done.stdout and 'ERROR: ' in done.stderr
+    assert not leftover.exists() and not checkout.stamp.exists()
+    assert subprocess.call([python, '-c', 'import pip']) == 0
+
+
+def test_keeps_the_python_of_venv_when_none_is_asked_for(checkout):
+    checkout.fake_venv()
+    checkout.run()
+    stamp = json.loads(checkout.stamp.read_text())
+    checkout.stamp.write_text(json.dumps({**stamp, 'python': OTHER_PYTHON}))
+    checkout.fake_venv(version=OTHER_PYTHON)
+    checkout.calls()
+    assert checkout.run('--keep-python').returncode == 0
+    assert checkout.calls() == []
+    # What has to be done again is done by that Python too.
+    checkout.lock.write_text('torch==2\n')
+    checkout.run('--keep-python')
+    assert checkout.calls()[-1][0] == [str(checkout.script), '--keep-python']
+
+
+# mmcv as pip had it, and the GPU.
+
+
+def test_gpu_without_nvcc_is_hidden(checkout):
+    checkout.command('nvidia-smi')
+    checkout.command('nvcc', 'exit 1')
+    checkout.fake_venv(torch=['13.0', True])
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert 'there is no nvcc' in done.stdout
+    assert [force for _, force in checkout.installs()] == [None, '0', None]
+    assert 'export CUDA_VISIBLE_DEVICES=\n' in checkout.env_file.read_text()
+
+
+def test_cpu_build_in_the_cache_is_compiled_anew_for_the_gpu(checkout):
+    checkout.command('nvidia-smi')
+    checkout.command('nvcc', 'echo release 13.0,')
+    checkout.fake_venv(torch=['13.0', True], ops=[[0, 'cpu'], [0, 'cuda']])
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert 'it has no GPU operations' in done.stdout
+    again, force_cuda = checkout.installs()[-1]
+    assert '--no-cache-dir' in again and '--force-reinstall' in again
+    assert '--no-deps' in again and force_cuda == '1'
+    assert 'export' not in checkout.env_file.read_text()
+
+
+@pytest.mark.parametrize('broken', [NO_EXT, [3, 'undefined symbol: _ZN2at']])
+def test_mmcv_that_does_not_load_is_compiled_anew(checkout, broken):
+    checkout.fake_venv(ops=[broken, [0, 'cpu']])
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert broken[1] in done.stdout
+    assert '--force-reinstall' in checkout.installs()[-1][0]
+
+
+def test_mmcv_is_compiled_anew_only_once(checkout):
+    checkout.fake_venv(ops=[NO_EXT])
+    done = checkout.run()
+    assert done.returncode == 1 and NO_EXT[1] in done.stderr
+    assert len(checkout.installs()) == 4
+    assert not checkout.stamp.exists()
+
+
+def test_other_faults_are_not_compiled_away(checkout):
+    checkout.fake_venv(ops=[[1, "No module named 'torch'"]])
+    done = checkout.run()
+    assert done.returncode == 1 and "No module named 'torch'" in done.stderr
+    assert len(checkout.installs()) == 3
+
+
+def test_probe_of_this_mmcv(setup_env):
+    command = [sys.executable, '-c', setup_env.OPS_PROBE]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() in ('cpu', 'cuda')
+
+
+def test_probe_of_mmcv_without_operations(setup_env, tmp_path):
+    (tmp_path / 'torch.py').touch()
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv' / '__init__.py').touch()
+    done = subprocess.run(
+        [sys.executable, '-c', setup_env.OPS_PROBE],
+        env={'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == tuple(NO_EXT)
+
+
+# The Makefile.
+
+
+def test_make_runs_the_demo_with_the_gpu_hidden(checkout):
+    checkout.fake_venv()
+    for target in ('demo', 'test'):
+        done = checkout.make('-j2', target, 'ARGS=-k loss', PYTHON=sys.executable)
+        assert done.returncode == 0, done.stderr
+        args, seen, _ = checkout.calls()[-1]
+        assert args[-2:] == ['-k', 'loss']
+        assert seen['CUDA_VISIBLE_DEVICES'] == ''
+
+
+def test_make_stops_where_setup_does(checkout):
+    checkout.fake_venv(pip_fails_on='torch')
+    done = checkout.make('demo', PYTHON=sys.executable)
+    assert done.returncode != 0
+    assert ['tools/demo.py'] not in [args for args, *_ in checkout.calls()]
+
+
+def test_make_names_a_python_that_is_missing(checkout):
+    done = checkout.make('demo', 'PYTHON=no-such-python')
+    assert done.returncode != 0
+    assert 'There is no no-such-python here' in done.stderr

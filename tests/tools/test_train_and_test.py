@@ -1,0 +1,375 @@
+"""The tools as a user runs them: train, kill, resume, test, and go wrong."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ape_mmdet.datasets import generate_digit_scenes
+
+TRAIN = [sys.executable, 'tools/train.py']
+TEST = [sys.executable, 'tools/test.py']
+TIMEOUT = 300
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory) -> Path:
+    """Twenty-four small scenes of digits for training, four for validation."""
+    root = tmp_path_factory.mktemp('data') / 'digit_scenes'
+    generate_digit_scenes(root, num_train=24, num_val=4, image_size=128)
+    return root
+
+
+@pytest.fixture(scope='module')
+def config(scenes, tmp_path_factory) -> Path:
+    """The demo's config on those scenes, as a user would inherit it."""
+    file = tmp_path_factory.mktemp('configs') / 'tiny.py'
+    base = Path('configs/demo_fcos_ape.py').resolve()
+    loader = f"""dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root='{scenes}/'),
+)"""
+    file.write_text(
+        f"""_base_ = '{base}'
+train_dataloader = {loader}
+val_dataloader = {loader}
+test_dataloader = {loader}
+val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(logger=dict(interval=2))
+model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
+    feat_channels=32, stacked_convs=1))
+"""
+    )
+    return file
+
+
+def run(command, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        **kwargs,
+    )
+
+
+def scalars(work_dir: Path) -> list:
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [
+        json.loads(line)
+        for file in files
+        for line in file.read_text().split('\n')
+        if line
+    ]
+
+
+@pytest.fixture(scope='module')
+def trained(config, tmp_path_factory) -> Path:
+    """Work dir of a finished run."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    result = run([*TRAIN, config, '--work-dir', work_dir])
+    assert result.returncode == 0, result.stdout
+    return work_dir
+
+
+def test_training_logs_a_falling_loss_and_an_map_each_epoch(trained):
+    entries = scalars(trained)
+    losses = [entry['loss'] for entry in entries if 'loss' in entry]
+    assert losses[-1] < losses[0]
+    maps = [entry['coco/bbox_mAP'] for entry in entries if 'coco/bbox_mAP' in entry]
+    assert len(maps) == 2 and all(0 <= value <= 1 for value in maps)
+    assert (trained / 'epoch_2.pth').exists()
+
+
+def test_test_evaluates_dumps_and_draws(config, trained, tmp_path):
+    result = run(
+        [
+            *TEST,
+            config,
+            trained / 'epoch_2.pth',
+            '--work-dir',
+            tmp_path,
+            '--out',
+            tmp_path / 'predictions.pkl',
+            '--show-dir',
+            'pictures',
+        ]
+    )
+    assert result.returncode == 0, result.stdout
+    found = float(re.findall(r'coco/bbox_mAP: +([\d.]+)', result.stdout)[-1])
+    logged = [entry.get('coco/bbox_mAP') for entry in scalars(trained)]
+    assert found == pytest.approx(logged[-1], abs=1e-3)
+    predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
+    assert len(predictions) == 4
+    assert all(len(image['pred_instances']['scores']) for image in predictions)
+    assert len(list(tmp_path.glob('*/pictures/**/*.jpg'))) == 4
+
+
+def test_a_run_killed_in_mid_epoch_goes_on_with_resume(config, tmp_path):
+    options = ['--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=4']
+    process = subprocess.Popen(
+        [str(part) for part in (*TRAIN, config, *options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        # Some iterations into an epoch that follows a saved one.
+        if re.search(r'Epoch\(train\) +\[[23]\]\[ *[4-9]/12\]', line):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+    assert (tmp_path / 'last_checkpoint').exists()
+    assert not (tmp_path / 'epoch_4.pth').exists()
+
+    result = run([*TRAIN, config, *options, '--resume'])
+    assert result.returncode == 0, result.stdout
+    assert re.search(r'resumed epoch: [12],', result.stdout)
+    final = scalars(tmp_path)[-1]
+    assert final['step'] == 4 and 0 <= final['coco/bbox_mAP'] <= 1
+    assert (tmp_path / 'epoch_4.pth').exists()
+
+
+def test_resume_from_a_named_checkpoint(config, trained, tmp_path):
+    result = run(
+        [
+            *TRAIN,
+            config,
+            '--work-dir',
+            tmp_path,
+            '--resume',
+            trained / 'epoch_1.pth',
+            '--auto-scale-lr',
+        ]
+    )
+    assert result.returncode == 0, result.stdout
+    assert 'resumed epoch: 1' in result.stdout
+    # The recipe's 1e-3 is for batches of 8; these are of 2.
+    assert 'LR has been automatically scaled from 0.001 to 0.00025' in result.stdout
+
+
+def test_two_processes_train_and_test_together(config, tmp_path):
+    environment = dict(
+        os.environ, PYTHON=sys.executable, PORT='29511', OMP_NUM_THREADS='1'
+    )
+    result = run(
+        [
+            'bash',
+            'tools/dist_train.sh',
+            config,
+            '2',
+            '--work-dir',
+            tmp_path,
+            '--cfg-options',
+            'train_cfg.max_epochs=1',
+        ],
+        env=environment,
+    )
+    assert result.returncode == 0, result.stdout
+    # 24 images, 2 processes, batches of 2.
+    assert '/6]' in result.stdout
+    result = run(
+        ['bash', 'tools/dist_test.sh', config, tmp_path / 'epoch_1.pth', '2'],
+        env=environment,
+    )
+    assert result.returncode == 0, result.stdout
+    assert 'coco/bbox_mAP' in result.stdout
+
+
+# What goes wrong, in words a user can act on: (command, what the message names).
+def _wrong_classes(config, work_dir):
+    return [*TRAIN, config, '--cfg-options', 'model.bbox_head.num_classes=7']
+
+
+def _unknown_class(config, work_dir):
+    names = ','.join(['zero', *'123456789'])
+    return [
+        *TRAIN,
+        config,
+        '--cfg-options',
+        f'train_dataloader.dataset.metainfo.classes={names}',
+    ]
+
+
+def _damaged_checkpoint(config, work_dir):
+    file = work_dir / 'cut_off.pth'
+    file.write_bytes(b'PK\x03\x04' + bytes(1000))
+    return [*TEST, config, file]
+
+
+def _damaged_last_checkpoint(config, work_dir):
+    (work_dir / 'epoch_1.pth').write_bytes(b'PK\x03\x04' + bytes(1000))
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    return [*TRAIN, config, '--resume']
+
+
+def _damaged_annotations(config, work_dir):
+    (work_dir / 'cut_off.json').write_text('{"images": [')
+    return [
+        *TRAIN,
+        config,
+        '--cfg-options',
+        f'train_dataloader.dataset.ann_file={work_dir}/cut_off.json',
+    ]
+
+
+MISTAKES = {
+    'no such data': (
+        lambda config, work_dir: [
+            *TRAIN,
+            config,
+            '--cfg-options',
+            'train_dataloader.dataset.data_root=data/nowhere/',
+        ],
+        'data/nowhere/annotations/train.json',
+    ),
+    'no such config': (
+        lambda config, work_dir: [*TRAIN, 'configs/fcos_ape_q100.py'],
+        'Did you mean configs/fcos_ape_q100k.py',
+    ),
+    'part of a config': (
+        lambda config, work_dir: [*TRAIN, 'configs/_base_/default_runtime.py'],
+        'describes no model',
+    ),
+    'wrong number of classes': (_wrong_classes, 'num_classes=10'),
+    'unknown class': (_unknown_class, 'no category zero'),
+    'damaged annotations': (_damaged_annotations, 'cut_off.json'),
+    'no checkpoint to test': (
+        lambda config, work_dir: [*TEST, config, work_dir / 'epoch_9.pth'],
+        'epoch_9.pth',
+    ),
+    'no checkpoint to resume': (
+        lambda config, work_dir: [*TRAIN, config, '--resume', work_dir / 'gone.pth'],
+        'gone.pth',
+    ),
+    'damaged checkpoint to test': (_damaged_checkpoint, 'damaged'),
+    'damaged checkpoint to resume': (_damaged_last_checkpoint, 'damaged'),
+    'dump of the wrong kind': (
+        lambda config, work_dir: [*TEST, config, 'any.pth', '--out', 'boxes.json'],
+        '--out',
+    ),
+}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES)
+def test_a_mistake_is_told_in_one_message(mistake, config, tmp_path):
+    command, named = MISTAKES[mistake]
+    result = run([*command(config, tmp_path), '--work-dir', tmp_path])
+    assert result.returncode not in (0, None)
+    (message,) = re.findall(r'^Error: .*', result.stdout, re.MULTILINE)
+    assert named in message
+    assert 'Traceback' not in result.stdout
+    # Told before a model was built: nothing was logged.
+    assert not list(tmp_path.glob('*/*.log'))
+
+
+@pytest.mark.skipif(Path('data/coco').exists(), reason='data/coco is there')
+def test_training_on_coco_without_coco_says_how_to_get_it():
+    result = run([*TRAIN, 'configs/fcos_ape_q100k.py'])
+    assert result.returncode != 0
+    assert 'data/coco/annotations/instances_train2017.json' in result.stdout
+    assert 'cocodataset.org' in result.stdout
+    assert 'Traceback' not in result.stdout
+
+
+def test_amp_without_a_gpu_says_so(config, tmp_path):
+    result = run(
+        [*TRAIN, config, '--amp', '--work-dir', tmp_path],
+        env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
+    )
+    assert result.returncode != 0
+    assert 'Error: --amp needs a GPU' in result.stdout
+
+
+def test_mmcv_without_compiled_operations_is_explained(tmp_path):
+    """As after `pip install` without a compiler: mmcv is there, mmcv._ext not."""
+    start = (
+        "import sys; sys.modules['mmcv._ext'] = None; sys.argv = ['train.py', 'x']\n"
+    )
+    result = run(
+        [sys.executable, '-c', start + Path('tools/train.py').read_text()],
+        env=dict(os.environ, PYTHONPATH=str(Path.cwd())),
+    )
+    assert result.returncode != 0
+    assert 'Error: mmcv is installed without its compiled operations' in result.stdout
+
+
+@pytest.mark.parametrize(
+    'script, arguments, expected',
+    [
+        (
+            'slurm_train.sh',
+            ['gpu', 'ape', 'configs/fcos_ape.py', 'work_dirs/x', '--resume'],
+            '--work-dir work_dirs/x --launcher slurm --resume',
+        ),
+        (
+            'slurm_test.sh',
+            ['gpu', 'ape', 'configs/fcos_ape.py', 'a b.pth', '--out', 'o.pkl'],
+            'configs/fcos_ape.py a b.pth --launcher slurm --out o.pkl',
+        ),
+    ],
+)
+def test_slurm_scripts_ask_for_the_gpus(script, arguments, expected, tmp_path):
+    """srun is replaced by a program that prints what it was given."""
+    fake = tmp_path / 'srun'
+    fake.write_text('#!/bin/sh\necho "$@"\n')
+    fake.chmod(0o755)
+    result = run(
+        ['bash', f'tools/{script}', *arguments],
+        env=dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4'),
+    )
+    assert result.returncode == 0, result.stdout
+    assert '--ntasks=4' in result.stdout and '--ntasks-per-node=4' in result.stdout
+    assert '--partition=gpu' in result.stdout and expected in result.stdout
+
+
+def test_dist_scripts_say_what_they_need():
+    for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
+        result = run(['bash', f'tools/{script}'])
+        assert result.returncode != 0
+        assert 'Usage' in result.stdout
+
+
+@pytest.mark.slow
+def test_learns_to_find_digits(tmp_path, scenes):
+    """A detector that sees eight scenes over and over ranks their digits first."""
+    root = tmp_path / 'digit_scenes'
+    generate_digit_scenes(root, num_train=8, num_val=1, image_size=128)
+    started = time.monotonic()
+    options = [
+        f'train_dataloader.dataset.data_root={root}/',
+        f'val_dataloader.dataset.data_root={root}/',
+        'val_dataloader.dataset.ann_file=annotations/train.json',
+        'val_dataloader.dataset.data_prefix.img=train/',
+        f'val_evaluator.ann_file={root}/annotations/train.json',
+        'train_cfg.max_epochs=60',
+        'train_cfg.val_interval=60',
+        'default_hooks.checkpoint.interval=60',
+    ]
+    result = run(
+        [
+            *TRAIN,
+            'configs/demo_fcos_ape.py',
+            '--work-dir',
+            tmp_path / 'run',
+            '--cfg-options',
+            *options,
+        ]
+    )
+    assert result.returncode == 0, result.stdout
+    found = scalars(tmp_path / 'run')[-1]['coco/bbox_mAP']
+    print(f'mAP on its training scenes: {found} in {time.monotonic() - started:.0f} s')
+    assert found > 0.5

@@ -1,0 +1,524 @@
+"""Set up .venv with what the demo and the tests need, once.
+
+`make setup`, `make demo` and `make test` run this.  It uses the standard
+library only, and parses on Python 3.6, so that a Python too old is told so in
+words.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOCK = os.path.join(ROOT, 'requirements', 'lock.txt')
+VENV = os.path.join(ROOT, '.venv')
+VENV_PYTHON = os.path.join(VENV, 'bin', 'python')
+STAMP = os.path.join(VENV, 'setup.json')
+LOG = os.path.join(VENV, 'setup.log')
+ENV_FILE = os.path.join(VENV, 'env.sh')
+THIS_PYTHON = '.'.join(platform.python_version_tuple()[:2])
+FITTING_PYTHONS = ['3.11', '3.12', '3.10']
+GIB = 2**30
+
+CPU_TORCH_HINT = """\
+No NVIDIA GPU found.  Unless your pip settings say otherwise, pip now fetches
+torch's CUDA build, several GB.  For the small CPU build, stop this and run
+  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo"""
+
+CPU_OPS_COST = """\
+So mmcv's operations are compiled for the CPU only.  Those refuse tensors on a
+GPU: a model would train there, but stop at its first evaluation, in NMS.  The
+make targets therefore hide the GPU and run on the CPU; for a script run by
+hand, put CUDA_VISIBLE_DEVICES= before the command."""
+
+# Status 3 tells that compiling mmcv anew may help: its operations do not load
+# or do not work, as when pip's cache held a build for another torch.
+OPS_PROBE = """
+import sys, torch, mmcv
+try:
+    import mmcv._ext
+    from mmcv.ops import get_compiling_cuda_version, nms
+    ops = 'cpu' if get_compiling_cuda_version() == 'not available' else 'cuda'
+    devices = {'cpu', ops} if torch.cuda.is_available() else {'cpu'}
+    for device in devices:
+        boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.]]).to(device)
+        scores = torch.tensor([.5, .9]).to(device)
+        assert nms(boxes, scores, .5)[1].tolist() == [1], 'NMS result is wrong'
+except (ImportError, RuntimeError, AssertionError) as error:
+    print(error, file=sys.stderr)
+    sys.exit(3)
+print(ops)
+"""
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def fail(text):
+    sys.exit('\nSet-up stopped: ' + text)
+
+
+def output_of(*command):
+    """Return what a command printed, or None where it fails or is not here."""
+    try:
+        return subprocess.check_output(
+            command, stderr=subprocess.DEVNULL, timeout=60, encoding='utf-8'
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+# What the machine must have before anything is downloaded.
+
+
+def python_problem(version):
+    """Say why a Python of this version ('3.11') does not do, or None."""
+    if version in FITTING_PYTHONS:
+        return None
+    names = ['python' + fitting for fitting in FITTING_PYTHONS]
+    # Run, for a name that pyenv put on PATH may stand for nothing.
+    found = next((name for name in names if output_of(name, '-V')), None)
+    todo = (
+        f'There is a {found} here: run `make PYTHON={found} demo`.'
+        if found
+        else 'Install one, and give its path: `make PYTHON=/path/to/python3.12 demo`.'
+    )
+    return f'Python 3.10, 3.11 or 3.12 is needed; this is {version}.  {todo}'
+
+
+def find_compiler():
+    """Return the C++ compiler to use: $CXX or the first known one, or None."""
+    named = os.environ.get('CXX')
+    names = [named] if named else ['c++', 'g++', 'clang++']
+    # $CXX may have arguments, as in `ccache g++`.
+    return next((name for name in names if shutil.which(name.split()[0])), None)
+
+
+def machine_problems():
+    """List what this machine lacks, each with what to do about it."""
+    if platform.system() not in ('Linux', 'Darwin'):
+        return ['Only Linux and macOS are supported (on Windows, use WSL).']
+    problems = []
+    if not all(map(importlib.util.find_spec, ('venv', 'ensurepip'))):
+        problems.append(
+            'This Python cannot make virtual environments.  On Debian or '
+            f'Ubuntu: apt install python{THIS_PYTHON}-venv'
+        )
+    include = sysconfig.get_paths()['include']
+    if not os.path.exists(os.path.join(include, 'Python.h')):
+        problems.append(
+            f'Compiling mmcv takes Python.h, which is not in {include}.  On '
+            f'Debian or Ubuntu: apt install python{THIS_PYTHON}-dev; on '
+            'Fedora: dnf install python3-devel'
+        )
+    if not find_compiler():
+        named = os.environ.get('CXX')
+        lack = (
+            f'CXX={named} is not on PATH'
+            if named
+            else 'none is on PATH (c++, g++, clang++)'
+        )
+        problems.append(
+            f'Compiling mmcv takes a C++ compiler, and {lack}.  On Debian or '
+            'Ubuntu: apt install g++; on Fedora: dnf install gcc-c++; on '
+            'macOS: xcode-select --install'
+        )
+    return problems
+
+
+def check_disk():
+    """Stop, or warn, where the disk has little room for a new .venv."""
+    free = shutil.disk_usage(ROOT).free / GIB
+    room = f'{free:.1f} GiB of disk are free here.  .venv takes up to'
+    if free < 4:
+        fail(f'{room} 4 GiB (12 GiB with the CUDA build of torch).')
+    if free < 12:
+        say(f'Note: {room} 12 GiB with the CUDA build of torch (CPU: 4 GiB).')
+
+
+# Whether mmcv's operations are compiled for the GPU too.
+
+
+def gpu_seen():
+    return output_of('nvidia-smi', '-L') is not None
+
+
+def hint_cpu_torch():
+    """Say how to get torch's small build, to who seems to need no other."""
+    if (
+        platform.system() == 'Linux'
+        and not gpu_seen()
+        and ('whl/cpu' not in os.environ.get('PIP_EXTRA_INDEX_URL', ''))
+    ):
+        say(CPU_TORCH_HINT)
+
+
+def nvcc_release():
+    """Return the CUDA release ('13.0') of the nvcc torch would use, or None."""
+    home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
+    nvcc = (
+        os.path.join(home, 'bin', 'nvcc')
+        if home
+        else (shutil.which('nvcc') or '/usr/local/cuda/bin/nvcc')
+    )
+    found = re.search(r'release (\d+\.\d+)', output_of(nvcc, '--version') or '')
+    return found and found.group(1)
+
+
+def choose_ops(seen, usable, torch_cuda, nvcc):
+    """Choose what to compile mmcv's operations for.
+
+    Args:
+        seen (bool): The driver lists a GPU.
+        usable (bool): torch can use a GPU.
+        torch_cuda (str | None): The CUDA release that torch was built for.
+        nvcc (str | None): The CUDA release of nvcc.
+
+    Returns:
+        tuple: 'cuda' or 'cpu', and what to tell the user ('' without a GPU).
+    """
+    if not (seen or usable):
+        return 'cpu', ''
+    if not torch_cuda:
+        return 'cpu', (
+            'There is an NVIDIA GPU, but this torch is a CPU build: '
+            'everything runs on the CPU.'
+        )
+    if not usable:
+        return 'cpu', (
+            f'There is an NVIDIA GPU, but torch (CUDA {torch_cuda}) cannot use '
+            'it: its driver may be too old,\nor CUDA_VISIBLE_DEVICES hides it.'
+            f'\n{CPU_OPS_COST}\nTo use the GPU, mend that and run `make '
+            'distclean setup`.'
+        )
+    if nvcc and nvcc.split('.')[0] == torch_cuda.split('.')[0]:
+        return 'cuda', (
+            f'mmcv is compiled for NVIDIA GPUs too (nvcc {nvcc}, '
+            f'torch for CUDA {torch_cuda}).'
+        )
+    lack = f'nvcc is of CUDA {nvcc}' if nvcc else 'there is no nvcc'
+    return 'cpu', (
+        f'There is an NVIDIA GPU and torch for CUDA {torch_cuda}, but {lack}.\n'
+        f'{CPU_OPS_COST}\nTo use the GPU, install the toolkit of CUDA '
+        f'{torch_cuda} (it has nvcc) and run `make distclean setup`;\nor have '
+        'pip find a ready CUDA wheel of onedl-mmcv (PIP_FIND_LINKS): OneDL '
+        'has some,\n'
+        'by Python, torch and CUDA version, at https://mmwheels.onedl.ai'
+    )
+
+
+def build_environment(ops):
+    """Return the environment in which pip compiles mmcv."""
+    env = dict(os.environ, CXX=find_compiler())
+    # torch wants ninja on PATH; without it, it compiles one file at a time.
+    env['PATH'] = os.path.join(VENV, 'bin') + os.pathsep + env['PATH']
+    for name in ('CFLAGS', 'CXXFLAGS'):
+        # Setting these drops Python's own flags, its -O3 among them, so they
+        # go first.  -g0: debug symbols make the build slower and much larger.
+        flags = [sysconfig.get_config_var('CFLAGS'), env.get(name), '-g0']
+        env[name] = ' '.join(filter(None, flags))
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    # A compiler process takes up to 2 GiB.
+    jobs = max(1, min(os.cpu_count(), memory // (2 * GIB)))
+    env.setdefault('MAX_JOBS', str(jobs))
+    env['FORCE_CUDA'] = '1' if ops == 'cuda' else '0'
+    if ops == 'cpu':
+        # mmcv's setup.py compiles for CUDA wherever torch sees a GPU.
+        env['CUDA_VISIBLE_DEVICES'] = ''
+    return env
+
+
+# The steps.
+
+
+def run_step(what, command, env=None):
+    """Run a command, its output in the log, with a sign of life on screen."""
+    say(what)
+    on_terminal = sys.stdout.isatty()
+    started = time.time()
+    with open(LOG, 'ab') as log:
+        since = log.tell()
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1 if on_terminal else 30)
+                break
+            life = f'  {time.time() - started:.0f} s{progress(since)}'
+            print(
+                f'\r{life:<40}' if on_terminal else life,
+                end='' if on_terminal else '\n',
+                flush=True,
+            )
+    finally:
+        if process.poll() is None:
+            # Interrupted: the compilers that pip started must end as well.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    took = f'  took {time.time() - started:.0f} s'
+    say(f'\r{took:<40}' if on_terminal else took)
+    if process.returncode:
+        end = '\n'.join(read_log(since).splitlines()[-30:])
+        fail(
+            f'that did not work.  The end of {LOG}:\n\n{end}\n\n'
+            'Once the cause is mended, run the same command again: what is '
+            'installed stays.\n(Where a compiler was killed, memory was '
+            'short: put MAX_JOBS=1 before the command.)'
+        )
+
+
+def read_log(since):
+    """Return the log from a position on, or the end of that if it is long."""
+    with open(LOG, 'rb') as log:
+        log.seek(max(since, os.path.getsize(LOG) - 2**16))
+        return log.read().decode(errors='replace')
+
+
+def progress(since):
+    """Return how many files are compiled, in ninja's words ('[7/90]')."""
+    counts = re.findall(r'^\s*(\[\d+/\d+\])', read_log(since), re.MULTILINE)
+    return f', compiled {counts[-1]}' if counts else ''
+
+
+def pip_install(what, *args, env=None):
+    run_step(what, [VENV_PYTHON, '-m', 'pip', 'install', *args], env)
+
+
+def install_mmcv(what, ops, *args):
+    # Verbose, so that the log has every compiler command, counted by ninja.
+    pip_install(
+        what,
+        '-v',
+        '--no-deps',
+        '--no-build-isolation',
+        '-c',
+        LOCK,
+        *args,
+        'onedl-mmcv',
+        env=build_environment(ops),
+    )
+
+
+def run_python(code):
+    """Run Python code in .venv; return its exit status and what it said."""
+    try:
+        process = subprocess.Popen(
+            [VENV_PYTHON, '-c', code],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding='utf-8',
+        )
+    except OSError as error:
+        return 1, str(error)
+    printed, errors = process.communicate()
+    said = errors if process.returncode else printed
+    return process.returncode, said.strip()
+
+
+def must_run(code, advice='`make distclean setup` installs everything anew.'):
+    """Run Python code in .venv that has to work; return what it printed."""
+    status, said = run_python(code)
+    if status:
+        fail(f'what was installed does not work:\n\n{said}\n\n{advice}')
+    return said
+
+
+def venv_version():
+    """Return the version of .venv's Python ('3.11'), or None if unusable."""
+    status, said = run_python('import sys, pip; print("%d.%d" % sys.version_info[:2])')
+    return None if status else said
+
+
+def install():
+    """Install everything; return what mmcv's operations run on."""
+    # With what they depend on: torch itself pins the CUDA packages it takes.
+    pip_install(
+        '[1/4] Installing torch and the build tools',
+        '-c',
+        LOCK,
+        'torch',
+        'setuptools',
+        'wheel',
+        'packaging',
+        'ninja',
+        'psutil',
+    )
+    torch_cuda, gpu_usable = json.loads(
+        must_run(
+            'import json, torch; print(json.dumps('
+            '[torch.version.cuda, torch.cuda.is_available()]))'
+        )
+    )
+    # FORCE_CUDA=1 is mmcv's way to compile for a GPU that is not there now.
+    wanted = gpu_usable or os.environ.get('FORCE_CUDA') == '1'
+    ops, why = choose_ops(gpu_seen(), wanted, torch_cuda, nvcc_release())
+    if why:
+        say(why)
+    install_mmcv(
+        "[2/4] Compiling mmcv's operations: 6 to 12 minutes on 2 "
+        'cores (seconds if pip kept an earlier build)',
+        ops,
+    )
+    # Without what they depend on: the lock has that too, save opencv-python,
+    # which it leaves out on purpose (see lock.in).
+    pip_install(
+        '[3/4] Installing MMDetection and the rest',
+        '--no-deps',
+        '--no-build-isolation',
+        '-r',
+        LOCK,
+        '-e',
+        ROOT,
+    )
+    say('[4/4] Checking that it works')
+    must_run(
+        'import cv2',
+        'OpenCV lacks a system library.  On Debian or '
+        'Ubuntu: apt install libgl1 libglib2.0-0',
+    )
+    have = check_mmcv(ops)
+    must_run('import mmdet.apis, sklearn, pytest, ape_mmdet')
+    return have
+
+
+def check_mmcv(ops):
+    """Return what mmcv's operations run on, compiled anew if they must be."""
+    status, said = run_python(OPS_PROBE)
+    if status == 3 or status < 0 or (said, ops) == ('cpu', 'cuda'):
+        why = (
+            'it has no GPU operations'
+            if said == 'cpu'
+            else said or f'it ended with signal {-status}'
+        )
+        say(f'The mmcv that pip had does not fit: {why}')
+        install_mmcv(
+            'Compiling it anew: 6 to 12 minutes on 2 cores',
+            ops,
+            '--no-cache-dir',
+            '--force-reinstall',
+        )
+    return must_run(OPS_PROBE)
+
+
+def set_up():
+    """Make .venv complete, from whatever state it is in."""
+    # From here until the stamp is written again, .venv counts as incomplete.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(STAMP)
+    if venv_version() != THIS_PYTHON:
+        check_disk()
+        hint_cpu_torch()
+        say(f'Making .venv with Python {THIS_PYTHON}')
+        made = subprocess.call([sys.executable, '-m', 'venv', '--clear', VENV])
+        if made:
+            fail('Python could not make .venv (see above).')
+    open(LOG, 'w').close()
+    say(f'Setting up .venv, once.  Details: {LOG}')
+    ops = install()
+    with open(ENV_FILE, 'w') as file:
+        file.write('# Written by tools/setup_env.py, read by the Makefile.\n')
+        if ops == 'cpu':
+            file.write(
+                "# mmcv's operations run on the CPU only: hide GPUs.\n"
+                'export CUDA_VISIBLE_DEVICES=\n'
+            )
+    with open(STAMP, 'w') as file:
+        json.dump(dict(wanted_stamp(), ops=ops), file)
+    say(f".venv is ready; mmcv's operations are for {ops.upper()}.")
+
+
+# Doing it once.
+
+
+def wanted_stamp():
+    """Return what a set-up of this checkout by this Python records."""
+    with open(LOCK, 'rb') as lock:
+        digest = hashlib.sha256(lock.read()).hexdigest()
+    # With the root, because ape_mmdet is installed as a link to it.
+    return {'lock': digest, 'root': ROOT, 'python': THIS_PYTHON}
+
+
+def is_done(any_python):
+    """Say whether .venv is complete, of this lock and this (or any) Python."""
+    try:
+        with open(STAMP) as file:
+            stamp = json.load(file)
+    except (OSError, ValueError):
+        return False
+    wanted = wanted_stamp()
+    if any_python:
+        del wanted['python']
+    return os.access(VENV_PYTHON, os.X_OK) and wanted.items() <= stamp.items()
+
+
+@contextlib.contextmanager
+def one_at_a_time():
+    """Let one set-up of this checkout run at a time."""
+    folder = os.open(ROOT, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say('Waiting for another set-up of this checkout to finish')
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--keep-python',
+        action='store_true',
+        help='stay with the Python that .venv has, where that one fits',
+    )
+    keep_python = parser.parse_args().keep_python
+    if is_done(any_python=keep_python):
+        return
+    has = venv_version() if keep_python else THIS_PYTHON
+    if has != THIS_PYTHON and has in FITTING_PYTHONS:
+        os.execv(VENV_PYTHON, [VENV_PYTHON] + sys.argv)
+    problem = python_problem(THIS_PYTHON)
+    problems = [problem] if problem else machine_problems()
+    if problems:
+        fail('\n'.join(problems))
+    with one_at_a_time():
+        if not is_done(any_python=keep_python):
+            set_up()
+
+
+def stop(number, frame):
+    sys.exit(128 + number)
+
+
+if __name__ == '__main__':
+    for terminated in (signal.SIGTERM, signal.SIGHUP):
+        # As an exception, so that run_step ends what it started.
+        signal.signal(terminated, stop)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\nInterrupted.  Run the same command again to go on.')
