@@ -46,6 +46,8 @@ def test(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f'--out writes a pickle: {args.out} must end in .pkl')
     config = _configure(args)
     config.load_from = args.checkpoint
+    # The visualization hook of MMDetection nests a relative one in itself.
+    config.work_dir = os.path.abspath(config.work_dir)
     if _is_main_process():
         preflight.check_checkpoint(args.checkpoint)
         preflight.check_data(config, preflight.TEST_LOADERS)

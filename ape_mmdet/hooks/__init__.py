@@ -1,5 +1,6 @@
 """Hooks of the training loop, in MMDetection's registry."""
 
 from ape_mmdet.hooks.progress import ProgressLineHook
+from ape_mmdet.hooks.visualization import RankedVisualizationHook
 
-__all__ = ['ProgressLineHook']
+__all__ = ['ProgressLineHook', 'RankedVisualizationHook']

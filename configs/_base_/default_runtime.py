@@ -6,5 +6,6 @@ custom_imports = dict(
 )
 
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP', rule='greater')
+    checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP', rule='greater'),
+    visualization=dict(type='RankedVisualizationHook'),
 )

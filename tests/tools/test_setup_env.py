@@ -27,7 +27,7 @@ NO_EXT = [3, "No module named 'mmcv._ext'"]
 # Stands in for .venv/bin/python: it notes its arguments and what it finds in
 # the environment, and answers from a file; each list of answers is used up
 # to its last one.
-FAKE_PYTHON = """#!%s
+FAKE_PYTHON = """
 import json, os, sys, time
 here = os.path.dirname(os.path.abspath(__file__))
 names = ('FORCE_CUDA', 'CUDA_VISIBLE_DEVICES')
@@ -74,16 +74,17 @@ class Checkout:
         self.command('c++')
 
     def command(self, name, code='exit 0'):
-        """Put a command on the PATH that the checkout's set-up sees."""
+        """Write a command, by default on the PATH that set-up is run with."""
         file = self.path / name
         file.write_text(f'#!/bin/sh\n{code}\n')
         file.chmod(0o755)
 
     def fake_venv(self, ops=((0, 'cpu'),), **answers):
         self.venv.joinpath('bin').mkdir(parents=True, exist_ok=True)
-        python = self.venv / 'bin' / 'python'
-        python.write_text(FAKE_PYTHON % sys.executable)
-        python.chmod(0o755)
+        # Through sh: a script's first line can't name a path with a space.
+        fake = f'"{sys.executable}" "${{0%/*}}/fake.py" "$@"'
+        self.command(self.venv / 'bin' / 'python', f'exec {fake}')
+        (self.venv / 'bin' / 'fake.py').write_text(FAKE_PYTHON)
         defaults = {
             'ops': ops,
             'torch': NO_GPU,

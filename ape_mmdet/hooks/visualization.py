@@ -1,0 +1,63 @@
+"""Pictures of detections whose scores have no fixed level."""
+
+from collections.abc import Sequence
+
+from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmengine.runner import Runner
+
+# Drawn for an image whose number of objects is not known.
+NUM_WITHOUT_ANNOTATION = 10
+
+
+@HOOKS.register_module()
+class RankedVisualizationHook(DetVisualizationHook):
+    """Draws the highest-ranked detections instead of those above a score.
+
+    A detector that ranks well may give all scores below any usual threshold.
+    In each image, as many detections are drawn as it has annotated objects:
+    with a perfect ranking, these are the objects.
+
+    Args:
+        score_thr: Lowest score drawn all the same.
+        **kwargs: Those of ``DetVisualizationHook``.
+    """
+
+    def __init__(self, score_thr: float = 0.0, **kwargs) -> None:
+        super().__init__(score_thr=score_thr, **kwargs)
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        if self.draw:
+            super().after_val_iter(runner, batch_idx, data_batch, _ranked(outputs[:1]))
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        if self.draw:
+            super().after_test_iter(runner, batch_idx, data_batch, _ranked(outputs))
+
+
+def _ranked(samples: Sequence[DetDataSample]) -> list[DetDataSample]:
+    """Copies of the samples with their highest-ranked detections alone."""
+    return [_with_highest(sample) for sample in samples]
+
+
+def _with_highest(sample: DetDataSample) -> DetDataSample:
+    count = NUM_WITHOUT_ANNOTATION
+    if 'gt_instances' in sample:
+        count = len(sample.gt_instances)
+    ranked = sample.clone()
+    order = ranked.pred_instances.scores.argsort(descending=True)
+    ranked.pred_instances = ranked.pred_instances[order[:count]]
+    return ranked

@@ -1,0 +1,70 @@
+"""The hook draws by rank, so that low scores are seen too."""
+
+import cv2
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
+
+from ape_mmdet.hooks import RankedVisualizationHook
+
+
+class Runner:
+    """What the hook asks of a runner."""
+
+    timestamp = 'now'
+    iter = 0
+
+    def __init__(self, work_dir):
+        self.work_dir = str(work_dir)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Samples that reached the visualizer."""
+    samples = []
+    visualizer = DetLocalVisualizer.get_instance('ranked')
+    monkeypatch.setattr(
+        visualizer,
+        'add_datasample',
+        lambda name, image, data_sample, **kwargs: samples.append(data_sample),
+    )
+    return samples
+
+
+def sample(tmp_path, scores, num_objects):
+    file = tmp_path / 'image.png'
+    cv2.imwrite(str(file), torch.zeros(8, 8, 3).numpy())
+    predictions = InstanceData(
+        scores=torch.tensor(scores),
+        bboxes=torch.zeros(len(scores), 4),
+        labels=torch.arange(len(scores)),
+    )
+    result = DetDataSample(metainfo=dict(img_path=str(file)))
+    result.pred_instances = predictions
+    if num_objects is not None:
+        result.gt_instances = InstanceData(bboxes=torch.zeros(num_objects, 4))
+    return result
+
+
+@pytest.mark.parametrize('num_objects, shown', [(2, [2, 0]), (0, []), (9, [2, 0, 1])])
+def test_as_many_as_there_are_objects(drawn, tmp_path, num_objects, shown):
+    output = sample(tmp_path, [0.02, 0.01, 0.03], num_objects)
+    hook = RankedVisualizationHook(draw=True, test_out_dir='pictures')
+    hook.after_test_iter(Runner(tmp_path), 0, {}, [output])
+    assert drawn[0].pred_instances.labels.tolist() == shown
+    assert len(output.pred_instances) == 3  # What is evaluated stays whole.
+
+
+def test_ten_where_no_number_of_objects_is_known(drawn, tmp_path):
+    output = sample(tmp_path, [0.01 * i for i in range(15)], None)
+    hook = RankedVisualizationHook(draw=True)
+    hook.after_val_iter(Runner(tmp_path), 0, {}, [output])
+    assert drawn[0].pred_instances.labels.tolist() == list(range(14, 4, -1))
+
+
+def test_nothing_is_drawn_unless_asked(drawn, tmp_path):
+    output = sample(tmp_path, [0.5], 1)
+    RankedVisualizationHook().after_test_iter(Runner(tmp_path), 0, {}, [output])
+    assert not drawn
