@@ -11,7 +11,7 @@ RUN = . .venv/env.sh && .venv/bin/python
 .PHONY: help setup demo test clean distclean
 
 help:
-	@echo 'make demo       train and compare the losses on small drawn images'
+	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
 	@echo 'make setup      only set up .venv, as demo and test do when needed'
 	@echo 'make clean      remove caches and build outputs'

@@ -2,7 +2,7 @@
 _base_ = [
     './_base_/models/fcos_r18_fpn_ranking.py',
     './_base_/datasets/digit_scenes.py',
-    './_base_/schedules/adamw_6e.py',
+    './_base_/schedules/adamw_4e.py',
     './_base_/default_runtime.py',
 ]
 

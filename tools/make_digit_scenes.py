@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from ape_mmdet.datasets import generate_digit_scenes
+# So that a clone works where ape_mmdet is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ape_mmdet.datasets import generate_digit_scenes  # noqa: E402
 
 PROGRESS_STEP = 50  # scenes
 
@@ -43,7 +46,10 @@ def main() -> None:
                 flush=True,
             )
 
-    generate_digit_scenes(**vars(args), on_scene=show_progress)
+    try:
+        generate_digit_scenes(**vars(args), on_scene=show_progress)
+    except (FileExistsError, ImportError, ValueError) as error:
+        sys.exit(f'Error: {error}')
     print(f'digit scenes are in {args.root}')
 
 

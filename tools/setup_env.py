@@ -7,7 +7,6 @@ words.
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -476,6 +475,8 @@ def is_done(any_python):
 @contextlib.contextmanager
 def one_at_a_time():
     """Let one set-up of this checkout run at a time."""
+    import fcntl  # Not on Windows, which must get as far as being refused.
+
     folder = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

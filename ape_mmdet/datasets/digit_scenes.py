@@ -55,7 +55,7 @@ def load_digit_grids() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            'the digit scenes need scikit-learn: pip install ape_mmdet[demo]'
+            'the digit scenes need scikit-learn: pip install scikit-learn'
         ) from error
     digits = load_digits()
     return digits.images.astype(np.float32) / 16, digits.target.astype(np.int64)

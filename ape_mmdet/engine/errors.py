@@ -1,6 +1,7 @@
 """Mistakes that the user can mend, told without a traceback."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
@@ -14,15 +15,17 @@ class UserError(Exception):
 def told_plainly() -> Iterator[None]:
     """End the program with the text of a :class:`UserError` and status 1.
 
-    An installation that cannot work and a download that fails are told
-    likewise: a traceback through MMDetection would not help.
+    An installation that cannot work, a download that fails and Ctrl-C are
+    told likewise: a traceback through MMDetection would not help.
     """
+    # MMDetection warns at every start that it could use another evaluator.
+    warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
     try:
         yield
     except UserError as error:
         sys.exit(f'Error: {error}')
     except ModuleNotFoundError as error:
-        if error.name not in ('mmcv', 'mmcv._ext', 'mmdet', 'mmengine'):
+        if error.name not in ('torch', 'mmcv', 'mmcv._ext', 'mmdet', 'mmengine'):
             raise
         sys.exit(f'Error: {_missing_module(error.name)}')
     except URLError as error:
@@ -30,8 +33,11 @@ def told_plainly() -> Iterator[None]:
             f'Error: a download failed ({error.reason}). Without a network, '
             'fetch the checkpoint elsewhere and name the file: --cfg-options '
             'model.backbone.init_cfg.checkpoint=FILE, or train from scratch: '
-            'model.backbone.init_cfg=None model.backbone.frozen_stages=-1'
+            'model.backbone.init_cfg=None model.backbone.frozen_stages=-1 '
+            'model.backbone.norm_eval=False'
         )
+    except KeyboardInterrupt:
+        sys.exit('Interrupted.')
 
 
 def _missing_module(name: str) -> str:
@@ -44,6 +50,6 @@ def _missing_module(name: str) -> str:
             'setup` in a clone of ape_mmdet.'
         )
     return (
-        f'{name} is not installed. Use `make setup` in a clone of ape_mmdet, '
-        "or pip install 'ape_mmdet[onedl]'."
+        f'{name} is not installed here. In a clone of ape_mmdet, `make setup` '
+        'installs all that is needed in .venv; then: . .venv/bin/activate'
     )

@@ -15,6 +15,13 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.errors import UserError
 
+# Where each launcher tells a process its rank.
+RANK_VARIABLES = {
+    'pytorch': 'RANK',
+    'slurm': 'SLURM_PROCID',
+    'mpi': 'OMPI_COMM_WORLD_RANK',
+}
+
 
 def train(arguments: Sequence[str] | None = None) -> None:
     """Train the config named on the command line.
@@ -25,7 +32,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: Something asked for is not there or does not fit.
     """
-    args = _train_parser().parse_args(arguments)
+    args = _parse(_train_parser(), arguments)
     config = _configure(args)
     if args.amp:
         _use_amp(config)
@@ -34,23 +41,23 @@ def train(arguments: Sequence[str] | None = None) -> None:
     if args.resume:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
-    if _is_main_process():
+    if _is_main_process(args.launcher):
         _check_before_training(config)
     _build_runner(config).train()
 
 
 def test(arguments: Sequence[str] | None = None) -> None:
     """Evaluate a checkpoint; see :func:`train`."""
-    args = _test_parser().parse_args(arguments)
+    args = _parse(_test_parser(), arguments)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out writes a pickle: {args.out} must end in .pkl')
     config = _configure(args)
     config.load_from = args.checkpoint
     # The visualization hook of MMDetection nests a relative one in itself.
     config.work_dir = os.path.abspath(config.work_dir)
-    if _is_main_process():
+    if _is_main_process(args.launcher):
         preflight.check_checkpoint(args.checkpoint)
-        preflight.check_data(config, preflight.TEST_LOADERS)
+        preflight.check_data(config, preflight.TEST_PARTS)
     if args.show or args.show_dir:
         config = trigger_visualization_hook(config, args)
     runner = _build_runner(config)
@@ -82,6 +89,15 @@ def _parser(description: str) -> ArgumentParser:
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser
+
+
+def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+    try:
+        return parser.parse_args(arguments)
+    except ValueError as error:
+        raise UserError(
+            '--cfg-options takes KEY=VALUE, e.g. optim_wrapper.optimizer.lr=0.01'
+        ) from error
 
 
 def _train_parser() -> ArgumentParser:
@@ -154,12 +170,12 @@ def _check_before_training(config: Config) -> None:
         checkpoint = find_latest_checkpoint(config.work_dir)
     if checkpoint:
         preflight.check_checkpoint(checkpoint)
-    preflight.check_data(config, preflight.TRAIN_LOADERS)
+    preflight.check_data(config, preflight.TRAIN_PARTS)
 
 
-def _is_main_process() -> bool:
+def _is_main_process(launcher: str) -> bool:
     """Whether to check and report, before the processes know of each other."""
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+    return launcher == 'none' or os.environ.get(RANK_VARIABLES[launcher], '0') == '0'
 
 
 def _build_runner(config: Config) -> Runner:

@@ -15,8 +15,8 @@ from mmengine.config import Config, ConfigDict
 
 from ape_mmdet.engine.errors import UserError
 
-TRAIN_LOADERS = ('train_dataloader', 'val_dataloader')
-TEST_LOADERS = ('test_dataloader',)
+TRAIN_PARTS = ('train', 'val')
+TEST_PARTS = ('test',)
 
 HOW_TO_GET_DATA = {
     'coco': (
@@ -36,13 +36,13 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """Read a config file and merge command-line options into it.
 
     Args:
-        path: A file, or ``package::name`` for one that a package ships.
+        path: A config file.
         options: What ``--cfg-options`` gave.
 
     Raises:
         UserError: There is no such file, or it is no valid config.
     """
-    if '::' not in path and not Path(path).is_file():
+    if not Path(path).is_file():
         raise UserError(f'There is no config {path}.{_similar_configs(path)}')
     try:
         config = Config.fromfile(path)
@@ -52,8 +52,10 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise UserError(
             f'{path} is no valid config: {type(error).__name__}: {error}'
         ) from error
-    if options:
-        config.merge_from_dict(options)
+    try:
+        config.merge_from_dict(options or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f'--cfg-options does not fit {path}: {error}') from error
     if 'model' not in config:
         raise UserError(
             f'{path} describes no model: it is a part of a config. Use one that '
@@ -72,19 +74,34 @@ def _similar_configs(path: str) -> str:
     return f' {folder}/ has: {", ".join(names)}.' if names else ''
 
 
-def check_data(config: Config, loaders: Sequence[str]) -> None:
+def check_data(config: Config, parts: Sequence[str]) -> None:
     """Raise UserError unless all data is there and fits the model.
 
     Args:
         config: A whole config.
-        loaders: Names of its data loaders to look at.
+        parts: Which data loaders and evaluators to look at: ``'train'``,
+            ``'val'``, ``'test'``.
     """
     num_classes = _num_classes(config.model)
-    for loader in loaders:
-        if config.get(loader) is None:
+    for part in parts:
+        if config.get(f'{part}_dataloader') is None:
             continue
-        for dataset in _datasets(config[loader].dataset):
-            _check_dataset(dataset, num_classes, loader)
+        for dataset in _datasets(config[f'{part}_dataloader'].dataset):
+            _check_dataset(dataset, num_classes, part)
+        for evaluator in _evaluators(config.get(f'{part}_evaluator')):
+            ann_file = evaluator.get('ann_file')
+            if ann_file and '://' not in ann_file and not Path(ann_file).exists():
+                raise UserError(
+                    f'{part}_evaluator needs an annotation file that is not there: '
+                    f'{ann_file}. Name the one that the {part}_dataloader reads: '
+                    f'--cfg-options {part}_evaluator.ann_file=FILE'
+                )
+
+
+def _evaluators(evaluator: ConfigDict | list | None) -> list[ConfigDict]:
+    if evaluator is None:
+        return []
+    return evaluator if isinstance(evaluator, list) else [evaluator]
 
 
 def _datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
@@ -98,7 +115,7 @@ def _datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield dataset
 
 
-def _check_dataset(dataset: ConfigDict, num_classes: int | None, loader: str) -> None:
+def _check_dataset(dataset: ConfigDict, num_classes: int | None, part: str) -> None:
     root = dataset.get('data_root') or ''
     if '://' in root or dataset.get('backend_args'):
         return  # Not on this machine's disk.
@@ -107,10 +124,11 @@ def _check_dataset(dataset: ConfigDict, num_classes: int | None, loader: str) ->
     missing = [Path(root, part) for part in parts if not Path(root, part).exists()]
     if missing:
         listed = ', '.join(str(path) for path in missing)
+        evaluator = '' if part == 'train' else f' {part}_evaluator.ann_file=FILE'
         raise UserError(
-            f'{loader} needs data that is not there: {listed}. '
+            f'{part}_dataloader needs data that is not there: {listed}. '
             f'{_how_to_get(root)}, or name the place where you have it: '
-            f'--cfg-options {loader}.dataset.data_root=FOLDER'
+            f'--cfg-options {part}_dataloader.dataset.data_root=FOLDER{evaluator}'
         )
     if dataset.type == 'CocoDataset' and num_classes is not None:
         _check_classes(dataset, Path(root, dataset.ann_file), num_classes)
@@ -155,11 +173,16 @@ def _annotations(ann_file: Path) -> dict:
 def _class_names(dataset: ConfigDict) -> list[str]:
     metainfo = dataset.get('metainfo') or {}
     classes = metainfo.get('classes') or DATASETS.get(dataset.type).METAINFO['classes']
-    return [classes] if isinstance(classes, str) else list(classes)
+    if not isinstance(classes, str):
+        return list(classes)
+    # As MMEngine reads it: a file with one name a line, or a single name.
+    return (
+        Path(classes).read_text().split('\n') if Path(classes).is_file() else [classes]
+    )
 
 
 def _shortened(names: Sequence[str], most: int = 5) -> str:
-    listed = ', '.join(names[:most])
+    listed = ', '.join(str(name) for name in names[:most])
     return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed
 
 

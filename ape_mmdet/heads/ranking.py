@@ -40,7 +40,9 @@ class DensePredictions(NamedTuple):
 class RankingMixin:
     """Trains a dense head of MMDetection by ranking.
 
-    Put in front of the head: ``class MyHead(RankingMixin, RetinaHead)``.
+    Put in front of a head, with :meth:`dense_predictions` for its family:
+    ``AnchorRankingMixin`` is that for all heads with anchors, so that
+    ``class MyHead(AnchorRankingMixin, RetinaHead)`` needs nothing more.
 
     Args:
         loss_cls: A ranking loss, ``APELoss`` or ``APLoss``.
@@ -126,12 +128,15 @@ class RankingMixin:
         # Boxes whose class is found matter most: each positive counts by the
         # probability of its class.
         weights = dense.logits.detach()[targets == 1].float().sigmoid()
-        avg_factor = reduce_mean(weights.sum())
+        # Divided here and not by avg_factor, to which MMDetection adds an
+        # epsilon that would show where all probabilities are small.
+        total = reduce_mean(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
+        weights = weights / total
         loss_bbox = self.loss_bbox(
             dense.boxes,
             dense.target_boxes,
             weights[:, None].expand_as(dense.boxes),
-            avg_factor=avg_factor,
+            avg_factor=1.0,
         )
         return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
 

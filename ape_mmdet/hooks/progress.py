@@ -14,14 +14,14 @@ class ProgressLineHook(Hook):
     """Shows epoch, loss, speed and time left on one line, and each mAP found.
 
     Args:
-        seconds_between_lines: Where the output is no terminal but a file or a
-            pipe, a new line is printed this often.
+        seconds_between_updates: How often the line is renewed where the output
+            is no terminal but a file or a pipe.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, seconds_between_lines: float = 20.0) -> None:
-        self.seconds_between_lines = seconds_between_lines
+    def __init__(self, seconds_between_updates: float = 20.0) -> None:
+        self.seconds_between_updates = seconds_between_updates
 
     def before_train(self, runner: Runner) -> None:
         at_terminal = sys.stderr.isatty()
@@ -30,7 +30,7 @@ class ProgressLineHook(Hook):
             initial=runner.iter,
             unit='it',
             dynamic_ncols=at_terminal,
-            mininterval=0.1 if at_terminal else self.seconds_between_lines,
+            mininterval=0.1 if at_terminal else self.seconds_between_updates,
         )
 
     def after_train_iter(

@@ -55,7 +55,8 @@ def _ranked(samples: Sequence[DetDataSample]) -> list[DetDataSample]:
 
 def _with_highest(sample: DetDataSample) -> DetDataSample:
     count = NUM_WITHOUT_ANNOTATION
-    if 'gt_instances' in sample:
+    # Without LoadAnnotations in the pipeline, gt_instances is there but empty.
+    if 'bboxes' in sample.get('gt_instances', {}):
         count = len(sample.gt_instances)
     ranked = sample.clone()
     order = ranked.pred_instances.scores.argsort(descending=True)

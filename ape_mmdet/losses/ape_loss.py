@@ -13,7 +13,7 @@ class APELoss(RankingLoss):
 
     Args:
         lamb: Steepness of the sigmoid, in 1 / logit.
-        cutoff: Smallest difference of a pair that enters: ``'auto'`` is
+        cutoff: Only pairs with a difference above it enter: ``'auto'`` is
             -4 / lambda, None keeps every pair.
         max_pairs: Q, the number of highest-scoring negatives that enter. None
             keeps all.

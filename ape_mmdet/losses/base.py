@@ -3,6 +3,7 @@
 from abc import ABCMeta, abstractmethod
 from typing import Any
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -15,6 +16,9 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
         use_sigmoid: MMDetection's heads read it to give each class one logit
             and the background none, which is what is ranked here. Only True.
         **options: Keyword arguments of the function in ``ape_mmdet.ranking``.
+
+    Raises:
+        ValueError: An option has no meaning.
     """
 
     def __init__(
@@ -29,6 +33,8 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
             )
         self.loss_weight = loss_weight
         self.options = options
+        # Raises for an option without meaning here, not after data is loaded.
+        self(torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0))
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:

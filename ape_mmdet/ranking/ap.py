@@ -76,6 +76,7 @@ def ap_loss(
     arguments.check_choice('balance', balance, arguments.BALANCES)
     arguments.check_positive('lamb', lamb)
     arguments.check_positive('delta', delta)
+    arguments.check_number('threshold', threshold)
 
     scores = logits.detach().to(arguments.computing_dtype(logits))
     ranking = split_by_target(scores, targets)

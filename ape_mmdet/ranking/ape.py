@@ -72,6 +72,7 @@ def ape_loss(
     arguments.check_batch(logits, targets)
     arguments.check_choice('balance', balance, arguments.BALANCES)
     arguments.check_positive('lamb', lamb)
+    arguments.check_number('threshold', threshold)
     arguments.check_max_pairs(max_pairs)
     lowest = arguments.resolve_cutoff(cutoff, lamb)
 

@@ -18,8 +18,15 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def check_positive(name: str, value: float) -> None:
     """Raise ValueError unless ``value`` is a positive finite number."""
+    check_number(name, value)
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f'{name} must be a positive number, got {value!r}')
+        raise ValueError(f'{name} must be positive and finite, got {value!r}')
+
+
+def check_number(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is a number."""
+    if not isinstance(value, (int, float)) or math.isnan(value):
+        raise ValueError(f'{name} must be a number, got {value!r}')
 
 
 def check_max_pairs(max_pairs: int | None) -> None:
@@ -34,7 +41,7 @@ def check_max_pairs(max_pairs: int | None) -> None:
 
 
 def resolve_cutoff(cutoff, lamb: float) -> float:
-    """The smallest difference at which pairs enter, as a number.
+    """The difference above which pairs enter, as a number.
 
     'auto' is -4 / lambda, None keeps every pair, a number is taken as it is.
     """
@@ -75,7 +82,7 @@ def check_batch(logits: Tensor, targets: Tensor) -> None:
             f'targets must be on the device of the logits ({logits.device}), '
             f'got {targets.device}'
         )
-    if len(targets) and (targets.min() < -1 or targets.max() > 1):
+    if len(targets) and not -1 <= targets.min().item() <= targets.max().item() <= 1:
         raise ValueError(
             'targets must be 1 (positive), 0 (negative) or -1 (ignored), got '
             f'values from {targets.min()} to {targets.max()}'
@@ -102,7 +109,8 @@ def check_ious(ious: Tensor, num_positives: int, logits: Tensor) -> None:
             f'ious must be on the device of the logits ({logits.device}), '
             f'got {ious.device}'
         )
-    if len(ious) and not (ious.min() >= 0 and ious.max() <= 1):
+    # NaN passes, and makes the loss NaN: a loss scaler skips such a step.
+    if len(ious) and (ious.min() < 0 or ious.max() > 1):
         raise ValueError(
             f'ious must lie in [0, 1], got values from {ious.min()} to {ious.max()}'
         )

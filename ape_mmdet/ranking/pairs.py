@@ -52,8 +52,9 @@ def highest(scores: Tensor, count: int) -> Tensor:
     A plain ``topk`` leaves open which of several equal scores it returns, and
     with it which negatives of a tie get a gradient.
     """
-    lowest_kept = scores.topk(count, sorted=False).values.min()
-    above = scores > lowest_kept
+    lowest_kept = scores.topk(count).values[-1]
+    # NaN counts as highest, as in topk: it must reach the loss, not vanish.
+    above = ~(scores <= lowest_kept)
     tied = scores == lowest_kept
     return above | (tied & (tied.cumsum(0) <= count - above.sum()))
 

@@ -31,13 +31,14 @@ def draw_curves(work_dir: str | Path, out_file: str | Path) -> None:
         FileNotFoundError: Nothing was logged there.
     """
     entries = read_scalars(work_dir)
-    train = [entry for entry in entries if 'loss' in entry]
-    val = [entry for entry in entries if 'coco/bbox_mAP' in entry]
+    # A resumed run repeats what came after its checkpoint: the last one counts.
+    train = {entry['iter']: entry for entry in entries if 'loss' in entry}
+    val = {entry['step']: entry for entry in entries if 'coco/bbox_mAP' in entry}
 
     figure = Figure(figsize=(10, 4), layout='constrained')
     loss_axes, map_axes = figure.subplots(1, 2)
     for name in ('loss', 'loss_cls', 'loss_bbox'):
-        points = [(entry['iter'], entry[name]) for entry in train if name in entry]
+        points = [(entry['iter'], entry[name]) for _, entry in sorted(train.items())]
         loss_axes.plot(*zip(*points), label=name)
     loss_axes.set(xlabel='iteration', ylabel='loss', title='Training')
     loss_axes.legend()
@@ -46,7 +47,7 @@ def draw_curves(work_dir: str | Path, out_file: str | Path) -> None:
         ('coco/bbox_mAP_50', 'AP50'),
         ('coco/bbox_mAP_75', 'AP75'),
     ):
-        points = [(entry['step'], entry[name]) for entry in val]
+        points = [(entry['step'], entry[name]) for _, entry in sorted(val.items())]
         map_axes.plot(*zip(*points), marker='o', label=label)
     map_axes.set(xlabel='epoch', ylabel='AP', title='Validation', ylim=(0, 1))
     map_axes.legend()

@@ -3,16 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import mmcv
-import numpy as np
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
-
-# Pictures are enlarged to about this width, so that labels can be read.
-MIN_WIDTH = 640
 
 
 @torch.no_grad()
@@ -27,7 +25,7 @@ def draw_beside_ground_truth(
 
     Args:
         model: A detector of MMDetection.
-        dataset: A data set with the test pipeline.
+        dataset: A data set of MMDetection with the test pipeline.
         indices: Which of its images.
         out_dir: Folder for the pictures.
         score_threshold: Lowest score that is drawn.
@@ -37,8 +35,7 @@ def draw_beside_ground_truth(
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    visualizer = DetLocalVisualizer(line_width=2)
-    visualizer.dataset_meta = dataset.metainfo
+    classes = dataset.metainfo['classes']
     model.eval()
     files = []
     for index in indices:
@@ -46,23 +43,41 @@ def draw_beside_ground_truth(
         (sample,) = model.test_step(
             dict(inputs=[inputs['inputs']], data_samples=[inputs['data_samples']])
         )
+        found = sample.pred_instances
+        figure = Figure(figsize=(12, 6), layout='constrained')
+        truth_axes, found_axes = figure.subplots(1, 2)
+        truth_axes.set_title('ground truth')
+        found_axes.set_title(f'detections, score {score_threshold:.3f} and up')
         image = mmcv.imread(sample.img_path, channel_order='rgb')
+        for axes in (truth_axes, found_axes):
+            axes.imshow(image)
+            axes.axis('off')
+        _draw_boxes(truth_axes, sample.gt_instances, classes)
+        _draw_boxes(found_axes, found[found.scores >= score_threshold], classes)
         files.append(out_dir / f'{Path(sample.img_path).stem}.png')
-        image, sample = _enlarged(image, sample.cpu())
-        visualizer.add_datasample(
-            files[-1].stem,
-            image,
-            data_sample=sample,
-            pred_score_thr=score_threshold,
-            out_file=str(files[-1]),
-        )
+        figure.savefig(files[-1], dpi=100)
     return files
 
 
-def _enlarged(image: np.ndarray, sample: DetDataSample) -> tuple:
-    """Image and boxes, enlarged by a whole number if the image is small."""
-    factor = max(1, round(MIN_WIDTH / image.shape[1]))
-    for instances in (sample.gt_instances, sample.pred_instances):
-        instances.bboxes = instances.bboxes * factor
-    size = (image.shape[1] * factor, image.shape[0] * factor)
-    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), sample
+def _draw_boxes(axes: Axes, instances: InstanceData, classes: tuple) -> None:
+    """Boxes with class and, where there is one, score."""
+    for i, (x1, y1, x2, y2) in enumerate(instances.bboxes.tolist()):
+        label = int(instances.labels[i])
+        text = str(classes[label])
+        if 'scores' in instances:
+            text += f'  {float(instances.scores[i]):.3f}'
+        colour = colormaps['tab10'](label % 10)
+        axes.add_patch(
+            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, lw=2)
+        )
+        axes.text(
+            x1,
+            y1,
+            text,
+            color='white',
+            fontsize=11,
+            fontweight='bold',
+            verticalalignment='bottom',
+            clip_on=True,
+            bbox=dict(facecolor=colour, edgecolor='none', pad=1),
+        )

@@ -161,6 +161,11 @@ def test_the_box_loss_weighs_each_positive_by_its_probability():
     expected = 2 * (0.8 * 0 + 0.2 * 0.5) / (0.8 + 0.2)
     assert float(losses['loss_bbox']) == pytest.approx(expected, abs=1e-5)
 
+    # A ranking loss leaves the level of the scores open: it must not matter.
+    low = torch.full((3, NUM_CLASSES), -40.0)
+    losses = head.ranking_losses(DensePredictions(logits=low, **dense_predictions))
+    assert float(losses['loss_bbox']) == pytest.approx(2 * 0.5 / 2, abs=1e-5)
+
 
 def test_ignored_priors_leave_the_ranking():
     targets = ranking_targets(

@@ -43,8 +43,9 @@ def sample(tmp_path, scores, num_objects):
     )
     result = DetDataSample(metainfo=dict(img_path=str(file)))
     result.pred_instances = predictions
+    result.gt_instances = InstanceData()  # As without LoadAnnotations.
     if num_objects is not None:
-        result.gt_instances = InstanceData(bboxes=torch.zeros(num_objects, 4))
+        result.gt_instances.bboxes = torch.zeros(num_objects, 4)
     return result
 
 

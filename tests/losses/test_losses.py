@@ -52,3 +52,16 @@ def test_softmax_is_refused_and_options_are_shown(name):
 def test_an_option_that_does_not_exist_is_refused_when_built():
     with pytest.raises(TypeError, match='lambda_'):
         MODELS.build(dict(type='APELoss', lambda_=4.0))
+
+
+@pytest.mark.parametrize(
+    'config, named',
+    [
+        (dict(type='APLoss', distance='stp'), 'distance'),
+        (dict(type='APLoss', threshold=None), 'threshold'),
+        (dict(type='APELoss', max_pairs=1e5), 'max_pairs'),
+    ],
+)
+def test_an_option_without_meaning_is_refused_when_built(config, named):
+    with pytest.raises(ValueError, match=named):
+        MODELS.build(config)

@@ -145,6 +145,25 @@ def test_nothing_to_rank_is_zero_and_connected_to_the_graph(loss, targets):
     assert leaf.grad is not None and (leaf.grad == 0).all()
 
 
+@pytest.mark.parametrize('options', [{}, dict(max_pairs=2), dict(cutoff=None)])
+def test_nan_makes_the_loss_nan_and_is_not_dropped(options):
+    batch = random_batch(1)
+    for role in (0, 1):
+        logits = batch.logits.clone()
+        logits[(batch.targets == role).nonzero()[0]] = float('nan')
+        assert ape_loss(logits, batch.targets, batch.ious, **options).isnan()
+        assert ap_loss(logits, batch.targets).isnan()
+    ious = torch.full_like(batch.ious, float('nan'))
+    assert ape_loss(batch.logits, batch.targets, ious, **options).isnan()
+
+
+def test_unsigned_and_boolean_targets_mean_the_same():
+    batch = random_batch(2, num_ignored=0)
+    expected = ap_loss(batch.logits, batch.targets)
+    assert ap_loss(batch.logits, batch.targets.to(torch.uint8)) == expected
+    assert ap_loss(batch.logits, batch.targets.bool()) == expected
+
+
 @pytest.mark.parametrize('loss', [ap_loss, ape_loss])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes(loss, dtype):
