@@ -2,8 +2,11 @@
 _base_ = [
     './_base_/models/fcos_r18_fpn_ranking.py',
     './_base_/datasets/digit_scenes.py',
-    './_base_/schedules/adamw_4e.py',
+    './_base_/schedules/adamw_5e.py',
     './_base_/default_runtime.py',
 ]
 
+# Half the batch of the other small configs: twice the steps in the same time.
+train_dataloader = dict(batch_size=4)
+auto_scale_lr = dict(base_batch_size=4)
 model = dict(bbox_head=dict(num_classes=10))

@@ -141,10 +141,25 @@ def _configure(args: Namespace) -> Config:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
         config.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    if not torch.cuda.is_available():
-        # The default, NCCL, needs GPUs.
-        config.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    if args.launcher != 'none' and not torch.cuda.is_available():
+        _join_without_gpus(config)
     return config
+
+
+def _join_without_gpus(config: Config) -> None:
+    """Connect the processes of a distributed run on CPUs.
+
+    MMEngine would choose a GPU for each.
+    """
+    if config.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {config.launcher} needs GPUs, and torch sees none. On CPUs, '
+            'use --launcher pytorch: tools/dist_train.sh, tools/dist_test.sh'
+        )
+    torch.distributed.init_process_group('gloo')
+    config.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None
+    )
 
 
 def _use_amp(config: Config) -> None:

@@ -157,8 +157,8 @@ def test_resume_from_a_named_checkpoint(config, trained, tmp_path):
     )
     assert result.returncode == 0, result.stdout
     assert 'resumed epoch: 1' in result.stdout
-    # The recipe's learning rate is for batches of 8; these are of 2.
-    assert 'Scaling the original LR by 0.25' in result.stdout
+    # The recipe's learning rate is for batches of 4; these are of 2.
+    assert 'Scaling the original LR by 0.5' in result.stdout
 
 
 def test_two_processes_train_and_test_together(config, tmp_path):

@@ -1,7 +1,7 @@
-# As adamw_6e.py, in four epochs.
+# As adamw_6e.py, in five epochs.
 _base_ = './adamw_6e.py'
 
-max_epochs = 4
+max_epochs = 5
 
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
