@@ -18,8 +18,10 @@ def told_plainly() -> Iterator[None]:
     An installation that cannot work, a download that fails and Ctrl-C are
     told likewise: a traceback through MMDetection would not help.
     """
-    # MMDetection warns at every start that it could use another evaluator.
+    # What MMDetection warns of at every start: another evaluator that it could
+    # use, and a name of its own that it uses itself.
     warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
+    warnings.filterwarnings('ignore', message='DeprecationWarning: `num_anchors`')
     try:
         yield
     except UserError as error:
