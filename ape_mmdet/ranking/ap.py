@@ -6,19 +6,12 @@ Loss for Dense Object Detection: Adaptive Ranking Pair Selection" (CVPR 2022),
 appendix, Sections 1 to 3.
 """
 
-import torch
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
-from ape_mmdet.ranking.distances import DISTANCES, Distance, make_distance
-from ape_mmdet.ranking.gradient import with_gradient
-from ape_mmdet.ranking.pairs import (
-    Ranking,
-    blocks,
-    differences,
-    num_hard_negatives,
-    split_by_target,
-)
+from ape_mmdet.ranking.distances import DISTANCES
+from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
+from ape_mmdet.ranking.methods import METHODS
 
 
 def ap_loss(
@@ -32,6 +25,7 @@ def ap_loss(
     threshold: float = 0.25,
     hard_pairs: bool = False,
     interpolate: bool = True,
+    method: str = 'near-linear',
 ) -> Tensor:
     r"""AP loss with the error-driven update.
 
@@ -62,6 +56,8 @@ def ap_loss(
             :math:`x_{uv} \le T` lose their error too.
         interpolate: Interpolated AP: a positive whose precision lies below
             that of a lower-scored one has its error scaled down to match.
+        method: ``'near-linear'``, or ``'reference'`` for the pairwise form:
+            the same to about 1e-7, at a cost that grows with |P| x |N|.
 
     Returns:
         Scalar, 1 minus the mean (interpolated) precision of the positives; 0
@@ -77,68 +73,23 @@ def ap_loss(
     arguments.check_positive('lamb', lamb)
     arguments.check_positive('delta', delta)
     arguments.check_number('threshold', threshold)
+    arguments.check_choice('method', method, METHODS)
+    if not (targets == 1).any():
+        return nothing_to_rank(logits)
 
-    scores = logits.detach().to(arguments.computing_dtype(logits))
-    ranking = split_by_target(scores, targets)
-    positives, negatives, *_ = ranking
-    pair_error = make_distance(distance, lamb, delta)
-
-    rank_positive, rank_negative = _ranks(ranking, pair_error)
-    rank = rank_positive + rank_negative
-    # The error is 1 - precision without the rounding of that difference.
-    error = rank_negative / rank
-    ranked_error = interpolated(error, positives) if interpolate else error
-    scale = torch.where(error > 0, ranked_error / error, 1)
-
-    positive_gradient = torch.zeros_like(positives)
-    negative_gradient = torch.zeros_like(negatives)
-    for block in blocks(len(positives), len(negatives)):
-        x = differences(negatives, positives[block])
-        constant = (
-            rank[block] if balance == 'rank' else num_hard_negatives(x, threshold)
-        )
-        loss_uv = pair_error(x) * (scale[block] / constant)[:, None]
-        if hard_pairs:
-            loss_uv = loss_uv * (x > threshold)
-        positive_gradient[block] = -loss_uv.sum(dim=1)
-        negative_gradient += loss_uv.sum(dim=0)
-
-    num_positives = max(1, len(positives))
+    scores = arguments.computing(logits)
+    value_and_gradient = METHODS[method].ap
     return with_gradient(
         logits,
-        ranked_error.sum() / num_positives,
-        ranking,
-        positive_gradient / num_positives,
-        negative_gradient / num_positives,
+        *value_and_gradient(
+            scores,
+            targets,
+            distance=distance,
+            lamb=lamb,
+            delta=delta,
+            balance=balance,
+            threshold=threshold,
+            hard_pairs=hard_pairs,
+            interpolate=interpolate,
+        ),
     )
-
-
-def _ranks(ranking: Ranking, pair_error: Distance) -> tuple[Tensor, Tensor]:
-    """rank+ and rank- of every positive, each of shape (num_pos,)."""
-    positives, negatives, *_ = ranking
-    rank_positive = torch.zeros_like(positives)
-    rank_negative = torch.zeros_like(positives)
-    itself = pair_error(positives.new_zeros(()))
-    for block in blocks(len(positives), len(positives) + len(negatives)):
-        among_positives = pair_error(differences(positives, positives[block]))
-        rank_positive[block] = 1 + among_positives.sum(dim=1) - itself
-        rank_negative[block] = pair_error(differences(negatives, positives[block])).sum(
-            dim=1
-        )
-    return rank_positive, rank_negative
-
-
-def interpolated(error: Tensor, positives: Tensor) -> Tensor:
-    """Error of the interpolated precision.
-
-    Walks the positives from the lowest score up and keeps the best precision
-    met so far, as the interpolated precision-recall curve does.
-
-    Args:
-        error: 1 - precision of each positive, shape (num_pos,).
-        positives: Their logits, shape (num_pos,).
-    """
-    ascending = positives.argsort()
-    result = torch.empty_like(error)
-    result[ascending] = error[ascending].cummin(dim=0).values
-    return result

@@ -5,18 +5,11 @@ Pair Selection" (CVPR 2022), with the cross-entropy form of its appendix,
 Section 2.
 """
 
-import torch
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
-from ape_mmdet.ranking.distances import cross_entropy, sigmoid
-from ape_mmdet.ranking.gradient import with_gradient
-from ape_mmdet.ranking.pairs import (
-    blocks,
-    differences,
-    num_hard_negatives,
-    split_by_target,
-)
+from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
+from ape_mmdet.ranking.methods import METHODS
 
 
 def ape_loss(
@@ -29,6 +22,7 @@ def ape_loss(
     max_pairs: int | None = None,
     balance: str = 'rank',
     threshold: float = 0.25,
+    method: str = 'near-linear',
 ) -> Tensor:
     r"""Adaptive pairwise error.
 
@@ -60,6 +54,8 @@ def ape_loss(
             negatives with :math:`x_{uv} > T`, at least 1 (appendix, Eq. 5;
             counted after Q and before the cut-off).
         threshold: T, in logits.
+        method: ``'near-linear'``, or ``'reference'`` for the pairwise form:
+            the same to about 1e-7, at a cost that grows with |P| x |N|.
 
     Returns:
         Scalar; 0 where no positive has anything to outrank. float64 for
@@ -74,51 +70,25 @@ def ape_loss(
     arguments.check_positive('lamb', lamb)
     arguments.check_number('threshold', threshold)
     arguments.check_max_pairs(max_pairs)
+    arguments.check_choice('method', method, METHODS)
     lowest = arguments.resolve_cutoff(cutoff, lamb)
 
-    scores = logits.detach().to(arguments.computing_dtype(logits))
-    ranking = split_by_target(scores, targets, max_pairs)
-    positives, negatives, *_ = ranking
-    arguments.check_ious(ious, len(positives), logits)
-    ious = ious.detach().to(scores.dtype)
-    num_ranked = _num_with_adaptive_negatives(ious, len(negatives))
+    num_positives = int((targets == 1).sum())
+    arguments.check_ious(ious, num_positives, logits)
+    if not num_positives:
+        return nothing_to_rank(logits)
 
-    candidates = torch.cat([negatives, positives])
-    value = scores.new_zeros(())
-    gradient = torch.zeros_like(candidates)
-    for block in blocks(len(positives), len(candidates)):
-        x = differences(candidates, positives[block])
-        enters = x > lowest
-        ranked_above = sigmoid(x, lamb) * enters
-        if balance == 'rank':
-            constant = ranked_above.sum(dim=1)
-        else:
-            constant = num_hard_negatives(x[:, : len(negatives)], threshold)
-        # A constant of 0 means that a cut-off above 0 left no pair at all.
-        weight = torch.where(constant > 0, ious[block] / constant, 0) / num_ranked
-
-        adaptive = _adaptive_negatives(ious, block, len(negatives))
-        error = cross_entropy(x, lamb) * (enters & adaptive)
-        value += (weight * error.sum(dim=1)).sum()
-        error_gradient = weight[:, None] * ranked_above * adaptive
-        gradient += error_gradient.sum(dim=0)
-        gradient[len(negatives) :][block] -= error_gradient.sum(dim=1)
-
-    negative_gradient, positive_gradient = gradient.tensor_split([len(negatives)])
-    return with_gradient(logits, value, ranking, positive_gradient, negative_gradient)
-
-
-def _adaptive_negatives(ious: Tensor, block: slice, num_negatives: int) -> Tensor:
-    """Mask of A_u among negatives and positives, for the positives of a block."""
-    worse_localised = ious[None, :] < ious[block][:, None]
-    every_negative = worse_localised.new_ones(len(worse_localised), num_negatives)
-    return torch.cat([every_negative, worse_localised], dim=1)
-
-
-def _num_with_adaptive_negatives(ious: Tensor, num_negatives: int) -> int:
-    """Number of positives u with a non-empty A_u, at least 1."""
-    if num_negatives:
-        return max(1, len(ious))
-    if not len(ious):
-        return 1
-    return max(1, int((ious > ious.min()).sum()))
+    scores = arguments.computing(logits)
+    return with_gradient(
+        logits,
+        *METHODS[method].ape(
+            scores,
+            targets,
+            ious.detach().to(scores.dtype),
+            lamb=lamb,
+            cutoff=lowest,
+            max_pairs=max_pairs,
+            balance=balance,
+            threshold=threshold,
+        ),
+    )

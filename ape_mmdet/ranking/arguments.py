@@ -122,3 +122,8 @@ def computing_dtype(logits: Tensor) -> torch.dtype:
     Half precision cannot: sums over millions of pairs leave its range.
     """
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def computing(logits: Tensor) -> Tensor:
+    """The logits as they are ranked: without a graph, in :func:`computing_dtype`."""
+    return logits.detach().to(computing_dtype(logits))

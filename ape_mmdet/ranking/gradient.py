@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ape_mmdet.ranking.pairs import Ranking
+from ape_mmdet.ranking.arguments import computing_dtype
 
 
 class _SetGradient(torch.autograd.Function):
@@ -24,27 +24,22 @@ class _SetGradient(torch.autograd.Function):
         return (grad_output * gradient).to(ctx.dtype), None, None
 
 
-def with_gradient(
-    logits: Tensor,
-    value: Tensor,
-    ranking: Ranking,
-    positive_gradient: Tensor,
-    negative_gradient: Tensor,
-) -> Tensor:
+def with_gradient(logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     """Tie ``value`` to ``logits`` with the given gradient.
 
     Args:
         logits: All logits of the batch, shape (n,).
         value: The loss, a scalar.
-        ranking: Where the positives and negatives stand in ``logits``.
-        positive_gradient: Gradient for the positives, shape (num_pos,).
-        negative_gradient: Gradient for the negatives, shape (num_neg,).
+        gradient: What backward answers, shape (n,).
 
     Returns:
-        ``value``, with that gradient and 0 for every other entry of
-        ``logits``. Differentiable once: the gradient is a constant.
+        ``value``, of the dtype of ``gradient``. Differentiable once: the
+        gradient is a constant.
     """
-    gradient = torch.zeros_like(logits, dtype=value.dtype)
-    gradient[ranking.positive_index] = positive_gradient
-    gradient[ranking.negative_index] = negative_gradient
-    return _SetGradient.apply(logits, value, gradient)
+    return _SetGradient.apply(logits, value.to(gradient.dtype), gradient)
+
+
+def nothing_to_rank(logits: Tensor) -> Tensor:
+    """A loss of 0 that is connected to the graph all the same."""
+    gradient = torch.zeros_like(logits, dtype=computing_dtype(logits))
+    return with_gradient(logits, gradient.new_zeros(()), gradient)

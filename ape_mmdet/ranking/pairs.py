@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-# Pairs held in memory at a time: 16 MiB for each float32 table of a block.
-PAIRS_PER_BLOCK = 2**22
+# Pairs held in memory at a time, 16 MiB for each float32 table of a block on a
+# CPU; other devices need more work at a time to be busy.
+PAIRS_PER_BLOCK = {'cpu': 2**22}
+PAIRS_PER_BLOCK_ELSEWHERE = 2**25
 
 
 class Ranking(NamedTuple):
@@ -59,9 +62,16 @@ def highest(scores: Tensor, count: int) -> Tensor:
     return above | (tied & (tied.cumsum(0) <= count - above.sum()))
 
 
-def blocks(num_positives: int, num_candidates: int) -> Iterator[slice]:
-    """Slices of positives whose pairs with all candidates fit in a block."""
-    size = max(1, PAIRS_PER_BLOCK // max(1, num_candidates))
+def blocks(
+    num_positives: int, num_candidates: int, device: torch.device
+) -> Iterator[slice]:
+    """Slices of positives whose pairs with all candidates fit in a block.
+
+    At least one positive: with more candidates than a block has room for,
+    memory grows with their number and blocks are single positives.
+    """
+    room = PAIRS_PER_BLOCK.get(device.type, PAIRS_PER_BLOCK_ELSEWHERE)
+    size = max(1, room // max(1, num_candidates))
     for start in range(0, num_positives, size):
         yield slice(start, min(start + size, num_positives))
 
@@ -78,3 +88,38 @@ def num_hard_negatives(x: Tensor, threshold: float) -> Tensor:
         x: Differences of positives (rows) and negatives, (rows, num_neg).
     """
     return (x > threshold).sum(dim=1).clamp(min=1).to(x.dtype)
+
+
+def interpolated(error: Tensor, positives: Tensor) -> Tensor:
+    """Error of the interpolated precision.
+
+    Walks the positives from the lowest score up and keeps the best precision
+    met so far, as the interpolated precision-recall curve does.
+
+    Args:
+        error: 1 - precision of each positive, shape (num_pos,).
+        positives: Their logits, shape (num_pos,).
+    """
+    ascending = positives.argsort()
+    result = torch.empty_like(error)
+    result[ascending] = error[ascending].cummin(dim=0).values
+    return result
+
+
+def num_with_adaptive_negatives(ious: Tensor, num_negatives: int) -> int:
+    """Number of positives u with a non-empty A_u, at least 1."""
+    if num_negatives:
+        return max(1, len(ious))
+    if not len(ious):
+        return 1
+    return max(1, int((ious > ious.min()).sum()))
+
+
+def round_down(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The largest number of ``dtype`` that is not above each float64 value.
+
+    For v of that dtype, v > value is then the same as v > round_down(value).
+    """
+    rounded = values.to(dtype)
+    below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+    return torch.where(rounded.double() > values, below, rounded)

@@ -37,9 +37,12 @@ def random_batch(
     return Batch(logits[order].to(dtype), targets[order], ious)
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Norm of the difference by norm of what is expected (or 1 if that is 0)."""
-    scale = float(expected.double().norm())
+def relative_error(actual: Tensor, expected: Tensor, least: float = 0.0) -> float:
+    """Norm of the difference by norm of what is expected.
+
+    By ``least`` if that is larger; by 1 if both are 0.
+    """
+    scale = max(float(expected.double().norm()), least)
     return float((actual.double() - expected.double()).norm()) / (scale or 1.0)
 
 

@@ -43,8 +43,8 @@ def random_case(seed: int) -> tuple:
     return batch, ap, ape
 
 
-def errors(loss, oracle, batch, *args, **options) -> tuple:
-    value, gradient = value_and_gradient(loss, batch, *args, **options)
+def errors(loss, oracle, method, batch, *args, **options) -> tuple:
+    value, gradient = value_and_gradient(loss, batch, *args, method=method, **options)
     expected_value, expected_gradient = oracle(
         batch.logits, batch.targets, *args, **options
     )
@@ -54,35 +54,37 @@ def errors(loss, oracle, batch, *args, **options) -> tuple:
     )
 
 
-@pytest.fixture(params=[None, 50], ids=['one block', 'many blocks'])
-def block_size(request, monkeypatch):
+@pytest.fixture(params=['near-linear', 'reference', 'reference in many blocks'])
+def method(request, monkeypatch):
     """Small batches fit in one block: shrink it, so that several are needed."""
-    if request.param:
-        monkeypatch.setattr(pairs, 'PAIRS_PER_BLOCK', request.param)
+    if 'many blocks' in request.param:
+        monkeypatch.setitem(pairs.PAIRS_PER_BLOCK, 'cpu', 50)
+    return request.param.split()[0]
 
 
-def test_ap_loss_on_random_cases(block_size):
+def test_ap_loss_on_random_cases(method):
     worst = 0.0
     for seed in range(NUM_CASES):
         batch, options, _ = random_case(seed)
-        worst = max(worst, *errors(ap_loss, longhand.ap_loss, batch, **options))
+        worst = max(worst, *errors(ap_loss, longhand.ap_loss, method, batch, **options))
     print(f'ap_loss, worst relative error of {NUM_CASES} cases: {worst:.1e}')
     assert worst <= TOLERANCE
 
 
-def test_ape_loss_on_random_cases(block_size):
+def test_ape_loss_on_random_cases(method):
     worst = 0.0
     for seed in range(NUM_CASES):
         batch, _, options = random_case(seed)
         worst = max(
-            worst, *errors(ape_loss, longhand.ape_loss, batch, batch.ious, **options)
+            worst,
+            *errors(ape_loss, longhand.ape_loss, method, batch, batch.ious, **options),
         )
     print(f'ape_loss, worst relative error of {NUM_CASES} cases: {worst:.1e}')
     assert worst <= TOLERANCE
 
 
 @pytest.mark.parametrize('lamb', [2.0, 8.0, 16.0])
-def test_a_positive_40_logits_under_a_negative_keeps_its_gradient(lamb):
+def test_a_positive_40_logits_under_a_negative_keeps_its_gradient(method, lamb):
     batch = random_batch(3)
     logits = batch.logits.clone()
     logits[(batch.targets == 1).nonzero()[0]] = -20.0
@@ -90,9 +92,17 @@ def test_a_positive_40_logits_under_a_negative_keeps_its_gradient(lamb):
     batch = batch._replace(logits=logits)
     for cutoff in ('auto', None):
         found = errors(
-            ape_loss, longhand.ape_loss, batch, batch.ious, lamb=lamb, cutoff=cutoff
+            ape_loss,
+            longhand.ape_loss,
+            method,
+            batch,
+            batch.ious,
+            lamb=lamb,
+            cutoff=cutoff,
         )
         assert max(found) <= TOLERANCE
     for distance in ('step', 'sigmoid'):
-        found = errors(ap_loss, longhand.ap_loss, batch, lamb=lamb, distance=distance)
+        found = errors(
+            ap_loss, longhand.ap_loss, method, batch, lamb=lamb, distance=distance
+        )
         assert max(found) <= TOLERANCE

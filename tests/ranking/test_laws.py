@@ -70,14 +70,14 @@ def test_a_perfect_ranking_costs_nothing(loss):
 
 
 def test_hard_step_gives_one_minus_average_precision():
-    """With delta -> 0 the value is that of the ranking metric itself."""
+    """With delta below all gaps the value is that of the ranking metric itself."""
     metrics = pytest.importorskip('sklearn.metrics')
     batch = random_batch(5, num_ignored=0, dtype=torch.float64)
     loss = ap_loss(
-        batch.logits, batch.targets, distance='step', delta=1e-9, interpolate=False
+        batch.logits, batch.targets, distance='step', delta=1e-6, interpolate=False
     )
     expected = metrics.average_precision_score(batch.targets, batch.logits)
-    assert float(loss) == pytest.approx(1 - expected, abs=1e-12)
+    assert float(loss) == pytest.approx(1 - expected, abs=1e-10)
 
 
 def test_a_worse_localised_positive_is_pushed_below_a_better_one():

@@ -1,0 +1,118 @@
+"""Both losses at a cost that is near-linear in negatives, exact all the same."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ape_mmdet.ranking.among import among_positives
+from ape_mmdet.ranking.pairs import (
+    highest,
+    interpolated,
+    num_with_adaptive_negatives,
+)
+from ape_mmdet.ranking.smooth import SigmoidSums
+from ape_mmdet.ranking.steps import StepSums, count_above
+
+
+def ap(
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    distance: str,
+    lamb: float,
+    delta: float,
+    balance: str,
+    threshold: float,
+    hard_pairs: bool,
+    interpolate: bool,
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient of the AP loss, as ``reference.ap``."""
+    index = (targets == 1).nonzero().squeeze(1)
+    positives = scores[index]
+    negatives = _negatives(scores, targets)
+    undefined = _undefined(positives, negatives)
+    positives = positives.nan_to_num()
+
+    def sums_above(cutoff: float) -> StepSums | SigmoidSums:
+        if distance == 'step':
+            return StepSums(positives, delta, cutoff)
+        return SigmoidSums(positives, lamb, cutoff)
+
+    kernel = sums_above(-math.inf)
+    # Each positive meets itself at D(0) = 1/2 and counts as 1.
+    rank_positive = kernel.sums(kernel.add(positives)) + 0.5
+    placed = kernel.add(negatives)
+    rank_negative = kernel.sums(placed)
+    rank = rank_positive + rank_negative
+    error = rank_negative / rank
+    ranked_error = interpolated(error, positives) if interpolate else error
+    scale = torch.where(error > 0, ranked_error / error, 1)
+
+    constant = rank if balance == 'rank' else _num_hard(negatives, positives, threshold)
+    weights = scale / constant / len(positives) + undefined
+    lost = rank_negative
+    if hard_pairs:
+        kernel = sums_above(threshold)
+        placed = kernel.add(negatives)
+        lost = kernel.sums(placed)
+    gradient = kernel.spread(weights, placed)
+    gradient[index] = (-weights * lost).to(gradient.dtype)
+    return ranked_error.mean() + undefined, gradient
+
+
+def ape(
+    scores: Tensor,
+    targets: Tensor,
+    ious: Tensor,
+    *,
+    lamb: float,
+    cutoff: float,
+    max_pairs: int | None,
+    balance: str,
+    threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient of the APE loss, as ``reference.ape``."""
+    index = (targets == 1).nonzero().squeeze(1)
+    by_iou = ious.argsort()
+    index, ious = index[by_iou], ious[by_iou]
+    positives = scores[index]
+    negatives = _negatives(scores, targets, max_pairs)
+    undefined = _undefined(positives, negatives)
+    positives = positives.nan_to_num()
+    num_ranked = num_with_adaptive_negatives(ious, int((targets == 0).sum()))
+
+    kernel = SigmoidSums(positives, lamb, cutoff)
+    placed = kernel.add(negatives)
+    sigmoids, errors = kernel.sums_and_errors(placed)
+    among = among_positives(positives, ious, lamb, cutoff)
+    if balance == 'rank':
+        constant = sigmoids + among.sigmoids
+    else:
+        constant = _num_hard(negatives, positives, threshold)
+    weights = torch.where(constant > 0, ious.double() / constant, 0) / num_ranked
+    weights = weights + undefined
+
+    gradient = kernel.spread(weights, placed)
+    of_positives = among.gradient(weights) - weights * sigmoids
+    gradient[index] = of_positives.to(gradient.dtype)
+    return (weights * (errors + among.errors)).sum(), gradient
+
+
+def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) -> Tensor:
+    """The scores, -inf in place of all that is no negative or is beyond Q."""
+    negatives = scores.masked_fill(targets != 0, -math.inf)
+    if max_pairs is not None and max_pairs < int((targets == 0).sum()):
+        negatives = negatives.masked_fill(~highest(negatives, max_pairs), -math.inf)
+    return negatives
+
+
+def _undefined(positives: Tensor, negatives: Tensor) -> Tensor:
+    """NaN where the loss has no value, for NaN or infinite scores; else 0."""
+    defined = positives.isfinite().all() & ~negatives.amax().isnan()
+    return torch.where(defined, 0.0, math.nan)
+
+
+def _num_hard(negatives: Tensor, positives: Tensor, threshold: float) -> Tensor:
+    """N_neg(u) of Eq. 5, at least 1, float64."""
+    return count_above(negatives, positives.double() + threshold).clamp(min=1)

@@ -1,0 +1,279 @@
+"""Sums of the sigmoid over many scores, by moments of bins.
+
+The axis of scores is cut into bins, narrow against 1 / lambda. Inside a bin
+the sigmoid is replaced by its Taylor series about the centre: a bin is known
+to every positive by a few moments of the scores in it, and all positives are
+known to a bin by as many coefficients of a polynomial. A cut-off is a jump
+inside a bin: the cut-offs of the positives divide bins into segments, and
+running sums over segments give the part of a bin above each of them. Where the
+sigmoid is 1, far above a positive, counts and sums of scores suffice.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.series import economised, sigmoid_series, softplus_series
+
+# Width of a bin in units of 1 / lambda, and terms of the series. What is left
+# out of a pair is at most (h/2)^n / (2^(n-1) n!) of it, and of either sign:
+# 7e-7 in float32, 1e-14 in float64.
+BIN_WIDTH = 1 / 20
+NUM_TERMS = {torch.float32: 3, torch.float64: 6}
+# lambda x from which S is 1 and softplus linear to the precision of the dtype.
+SATURATION = {torch.float32: 18.0, torch.float64: 38.0}
+# lambda x down to which pairs count where no cut-off drops them: with 10^7
+# candidates, all of those below add less than 1e-10 to a sum.
+VANISHING = -40.0
+# Candidates looked at together: their tables stay in a CPU's cache.
+CHUNK = 2**18
+# Entries of a table of positives x bins held at a time.
+TABLE = 2**20
+
+
+class SigmoidSums:
+    """Sums over all candidates v above a positive's cut-off, for each positive u.
+
+    Args:
+        positives: Scores, float32 or float64, finite, shape (num_pos,), not
+            empty.
+        lamb: Steepness of the sigmoid.
+        cutoff: Only pairs with v - u above it count; -inf for all.
+    """
+
+    def __init__(self, positives: Tensor, lamb: float, cutoff: float) -> None:
+        self.lamb = lamb
+        self.width = BIN_WIDTH / lamb
+        self.num_terms = NUM_TERMS[positives.dtype]
+        self.dtype = positives.dtype
+        self.device = positives.device
+        lowest = max(cutoff, VANISHING / lamb)
+        reach = SATURATION[positives.dtype] - lowest * lamb
+        self.num_near = max(1, math.ceil(reach / BIN_WIDTH) + 1)
+        self.positives = positives.double()
+        cut = round_down(self.positives + lowest, positives.dtype)
+        self.cuts, order = cut.sort()
+        self._lay_out_bins()
+        self._divide_into_segments(order)
+
+    def _lay_out_bins(self) -> None:
+        """Bins from the first cut-off to saturation above the last.
+
+        Where cut-offs lie far apart no bins are laid between them, so that an
+        outlier does not cost more than a few: the last bin of each cluster
+        takes all that is above its saturation and below the next cluster.
+        """
+        cuts = self.cuts.double()
+        apart = cuts.diff() > 2 * (self.num_near + 2) * self.width
+        edge = apart.new_ones(1)
+        first = torch.cat([edge, apart]).nonzero().squeeze(1)
+        last = torch.cat([apart, edge]).nonzero().squeeze(1)
+        extent = ((cuts[last] - cuts[first]) / self.width).floor().long()
+        num_bins = extent + self.num_near + 3
+        self.last_bins = num_bins.cumsum(0) - 1
+        self.first_bins = self.last_bins - num_bins + 1
+        self.starts = self.cuts[first].contiguous()
+        self.num_bins = int(num_bins.sum())
+        cluster = torch.repeat_interleave(num_bins)
+        within = torch.arange(self.num_bins, device=self.device)
+        within = within - self.first_bins[cluster]
+        self.centres = (
+            self.starts.double()[cluster] + (within.double() + 0.5) * self.width
+        )
+
+    def _bins_of(self, scores: Tensor) -> Tensor:
+        """Bin of each score from the lowest cut-off up; int64, and monotone."""
+        if len(self.starts) == 1:
+            bins = (scores - self.starts) * (1 / self.width)
+            return bins.clamp_(max=self.num_bins - 1).long()
+        cluster = torch.bucketize(scores, self.starts, right=True) - 1
+        within = (scores - self.starts[cluster]) * (1 / self.width)
+        within = within.clamp_(max=self.num_bins).long()
+        return torch.minimum(self.first_bins[cluster] + within, self.last_bins[cluster])
+
+    def _divide_into_segments(self, order: Tensor) -> None:
+        """A segment is a bin between cut-offs: its number is that of the bin
+        plus that of the cut-offs below."""
+        bins = self._bins_of(self.cuts)
+        passed = torch.searchsorted(self.cuts, self.cuts, right=True)
+        self.cut_bins = torch.empty_like(bins)
+        self.cut_bins[order] = bins
+        # The first segment above the cut-off of each positive.
+        self.first_segments = torch.empty_like(bins)
+        self.first_segments[order] = bins + passed
+        cuts_in_bin = torch.bincount(bins, minlength=self.num_bins)
+        indices = torch.arange(self.num_bins, device=self.device)
+        self.last_segment_of_bin = indices + cuts_in_bin.cumsum(0)
+        self.num_segments = self.num_bins + len(self.cuts)
+        self.bin_of_segment = torch.repeat_interleave(indices, cuts_in_bin + 1)
+
+    def add(self, candidates: Tensor) -> 'Placed':
+        """Place candidates in segments and take their moments.
+
+        Args:
+            candidates: Scores of the dtype of the positives, (n,). -inf
+                counts for nothing.
+        """
+        moments = torch.zeros(
+            self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
+        )
+        chunks = []
+        for chunk in candidates.split(CHUNK):
+            index = (chunk > self.cuts[0]).nonzero().squeeze(1)
+            scores = chunk[index]
+            bins = self._bins_of(scores)
+            segments = bins + torch.bucketize(scores, self.cuts)
+            offsets = scores.double() - self.centres[bins]
+            moments[0] += torch.bincount(segments, minlength=self.num_segments)
+            power = offsets
+            for k in range(1, self.num_terms):
+                moments[k] += torch.bincount(
+                    segments, weights=power, minlength=self.num_segments
+                )
+                if k + 1 < self.num_terms:
+                    power = power * offsets
+            chunks.append((index.int(), segments.int(), offsets.to(self.dtype)))
+        return Placed(moments, chunks, len(candidates))
+
+    def sums(self, placed: 'Placed') -> Tensor:
+        """Sum of S for each positive, float64 (num_pos,)."""
+        return self.sums_and_errors(placed)[0]
+
+    def sums_and_errors(self, placed: 'Placed') -> tuple[Tensor, Tensor]:
+        """Sum of S and of softplus / lambda for each positive, float64 (num_pos,)."""
+        running = placed.moments.cumsum(dim=1)
+        at_end = running[:, self.last_segment_of_bin]
+        per_bin = at_end.diff(dim=1, prepend=at_end.new_zeros(self.num_terms, 1))
+        above_cut = at_end[:, self.cut_bins] - running[:, self.first_segments - 1]
+
+        # Far above all is saturated: S = 1, softplus = x.
+        far = self.cut_bins + self.num_near
+        sigmoids = at_end[0, -1] - at_end[0, far]
+        linear = (per_bin[1] + per_bin[0] * self.centres).cumsum(dim=0)
+        softpluses = linear[-1] - linear[far] - sigmoids * self.positives
+
+        x = self._differences(self.cut_bins)
+        near_moments = per_bin.to(self.dtype)
+        parts = [(slice(None), x, above_cut)]
+        for rows in self._blocks():
+            bins = self._near_bins(rows)
+            x = self._differences(bins, rows).to(self.dtype)
+            parts.append((rows, x, near_moments[:, bins]))
+        for rows, x, moments in parts:
+            terms = sigmoid_series(x, self.num_terms + 1)
+            sigmoids[rows] += _contract(self._polynomial(terms), moments)
+            terms = softplus_series(x, terms)
+            softpluses[rows] += _contract(self._polynomial(terms), moments) / self.lamb
+        return sigmoids, softpluses
+
+    def spread(self, weights: Tensor, placed: 'Placed') -> Tensor:
+        """Sum over positives u of weight(u) S(v - u) for each candidate v.
+
+        Args:
+            weights: Shape (num_pos,).
+            placed: What :meth:`add` returned.
+
+        Returns:
+            Shape (n,), of the dtype of the positives.
+        """
+        weights = weights.double()
+        per_bin = weights.new_zeros(self.num_terms, self.num_bins)
+        for rows in self._blocks():
+            bins = self._near_bins(rows)
+            x = self._differences(bins, rows).to(self.dtype)
+            terms = self._polynomial(sigmoid_series(x, self.num_terms + 1))
+            row_weights = weights[rows, None].to(self.dtype)
+            for k, term in enumerate(terms):
+                per_bin[k] += torch.bincount(
+                    bins.flatten(),
+                    weights=(term * row_weights).flatten(),
+                    minlength=self.num_bins,
+                )
+        saturated = torch.bincount(
+            self.cut_bins + self.num_near + 1, weights=weights, minlength=self.num_bins
+        )
+        per_bin[0] += saturated.cumsum(dim=0)
+
+        # In the bin of a cut-off, only the segments above it.
+        terms = self._polynomial(
+            sigmoid_series(self._differences(self.cut_bins), self.num_terms + 1)
+        )
+        starting = torch.stack(
+            [
+                torch.bincount(
+                    self.first_segments,
+                    weights=weights * term,
+                    minlength=self.num_segments,
+                )
+                for term in terms
+            ]
+        )
+        running = starting.cumsum(dim=1)
+        before_bin = torch.cat(
+            [
+                running.new_zeros(self.num_terms, 1),
+                running[:, self.last_segment_of_bin[:-1]],
+            ],
+            dim=1,
+        )
+        coefficients = (per_bin - before_bin)[:, self.bin_of_segment] + running
+        return placed.polynomials(coefficients.to(self.dtype))
+
+    def _blocks(self):
+        size = max(1, TABLE // self.num_near)
+        for start in range(0, len(self.positives), size):
+            yield slice(start, start + size)
+
+    def _near_bins(self, rows: slice) -> Tensor:
+        """Bins wholly above the cut-off and not yet saturated, (rows, num_near)."""
+        offsets = torch.arange(1, self.num_near + 1, device=self.device)
+        return self.cut_bins[rows, None] + offsets
+
+    def _differences(self, bins: Tensor, rows: slice | None = None) -> Tensor:
+        """lambda (centre of the bin - score of the positive), float64."""
+        positives = self.positives if rows is None else self.positives[rows, None]
+        return self.lamb * (self.centres[bins] - positives)
+
+    def _polynomial(self, terms: list[Tensor]) -> list[Tensor]:
+        """A series in lambda t, one term too long, as a polynomial in t."""
+        terms = economised(terms, radius=BIN_WIDTH / 2)
+        return [term * self.lamb**k for k, term in enumerate(terms)]
+
+
+class Placed:
+    """Candidates in their segments.
+
+    Attributes:
+        moments: Sums of powers of their offsets from the centre of the bin,
+            float64, (num_terms, num_segments).
+    """
+
+    def __init__(self, moments: Tensor, chunks: list, num_candidates: int) -> None:
+        self.moments = moments
+        self.num_candidates = num_candidates
+        self._chunks = chunks
+
+    def polynomials(self, coefficients: Tensor) -> Tensor:
+        """The polynomial of its segment for each candidate, 0 for those below.
+
+        Args:
+            coefficients: (num_terms, num_segments), lowest power first.
+        """
+        result = coefficients.new_zeros(self.num_candidates)
+        for target, (index, segments, offsets) in zip(
+            result.split(CHUNK), self._chunks
+        ):
+            segments = segments.long()
+            value = coefficients[-1][segments]
+            for row in coefficients.flip(0)[1:]:
+                value = torch.addcmul(row[segments], value, offsets)
+            target[index.long()] = value
+        return result
+
+
+def _contract(terms: list[Tensor], moments: Tensor) -> Tensor:
+    """Sum of term times moment over terms and bins, float64 by positive."""
+    total = sum(term * moment for term, moment in zip(terms, moments))
+    return total.sum(dim=1, dtype=torch.float64) if total.dim() == 2 else total

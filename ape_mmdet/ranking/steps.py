@@ -1,0 +1,133 @@
+"""Sums of the piecewise linear step over many scores, by running sums.
+
+Between two breakpoints of all positives the step is linear in the score of a
+candidate, so counts and sums of scores by segment are exact: no series.
+"""
+
+import torch
+from torch import Tensor
+
+from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.smooth import CHUNK
+
+
+def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
+    """Number of candidates above each threshold.
+
+    Args:
+        candidates: Scores, (n,).
+        thresholds: float64, (num_pos,).
+
+    Returns:
+        float64, (num_pos,).
+    """
+    ordered, order = round_down(thresholds, candidates.dtype).sort()
+    counts = torch.zeros(len(ordered) + 1, dtype=torch.int64, device=ordered.device)
+    for chunk in candidates.split(CHUNK):
+        passed = torch.bucketize(chunk[chunk > ordered[0]], ordered)
+        counts += torch.bincount(passed, minlength=len(counts))
+    result = torch.empty_like(thresholds)
+    above = counts.flip(0).cumsum(0).flip(0)[1:].double()
+    # Equal thresholds: all their candidates stand behind the last of them.
+    result[order] = above
+    return result
+
+
+class StepSums:
+    """Sums of H(v - u; delta) over all candidates v, for each positive u.
+
+    Args:
+        positives: Scores, float32 or float64, finite, (num_pos,), not empty.
+        delta: Half-width of the step.
+        cutoff: Only pairs with v - u above it count; -inf for all.
+    """
+
+    def __init__(self, positives: Tensor, delta: float, cutoff: float) -> None:
+        self.delta = delta
+        self.dtype = positives.dtype
+        self.positives = positives.double()
+        num_pos = len(positives)
+        # H is 0 up to the first breakpoint and 1 from the second.
+        first = round_down(self.positives + max(cutoff, -delta), self.dtype)
+        second = round_down(self.positives + max(cutoff, delta), self.dtype)
+        self.knots, order = torch.cat([first, second]).sort()
+        segments = torch.empty_like(order)
+        segments[order] = torch.arange(2 * num_pos, device=order.device)
+        self.first, self.second = segments.split(num_pos)
+
+    def add(self, candidates: Tensor) -> 'PlacedBetweenKnots':
+        """Place candidates between the breakpoints; see ``SigmoidSums.add``."""
+        knots = self.knots
+        counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
+        totals = counts.double()
+        chunks = []
+        for chunk in candidates.split(CHUNK):
+            index = (chunk > knots[0]).nonzero().squeeze(1)
+            scores = chunk[index]
+            passed = torch.bucketize(scores, knots)
+            # By how much a candidate exceeds the last breakpoint it passed.
+            offsets = scores.double() - knots.double()[passed - 1]
+            counts += torch.bincount(passed, minlength=len(counts))
+            totals += torch.bincount(passed, weights=offsets, minlength=len(counts))
+            chunks.append((index.int(), passed.int(), offsets.to(self.dtype)))
+        return PlacedBetweenKnots(counts.double(), totals, chunks, len(candidates))
+
+    def sums(self, placed: 'PlacedBetweenKnots') -> Tensor:
+        """Sum of H for each positive, float64 (num_pos,)."""
+        # Segment i + 1 begins above knot i. Nothing counts below the first.
+        counts, totals = placed.counts[1:], placed.totals[1:]
+        scores = totals + counts * self.knots.double()
+        above = counts.flip(0).cumsum(0).flip(0)
+        below = torch.cat([scores.new_zeros(1), scores.cumsum(0)])
+        num_ramp = above[self.first] - above[self.second]
+        ramp = below[self.second] - below[self.first] - num_ramp * self.positives
+        return above[self.second] + ramp / (2 * self.delta) + num_ramp / 2
+
+    def spread(self, weights: Tensor, placed: 'PlacedBetweenKnots') -> Tensor:
+        """Sum over u of weight(u) H(v - u) for each candidate, (n,)."""
+        weights = weights.double()
+        slope_change = weights.new_zeros(len(self.knots))
+        slope_change[self.first] = weights / (2 * self.delta)
+        slope_change[self.second] = -weights / (2 * self.delta)
+        slopes = slope_change.cumsum(0)
+        # Value just above each knot: what the last segment rose to, and jumps
+        # where a cut-off takes the foot of a ramp away or all of it.
+        rise = torch.cat(
+            [slopes.new_zeros(1), slopes[:-1] * self.knots.double().diff()]
+        )
+        jumps = torch.zeros_like(slopes)
+        at_first = self._height(self.knots.double()[self.first])
+        at_second = self._height(self.knots.double()[self.second])
+        jumps[self.first] = weights * at_first
+        jumps[self.second] = weights * (1 - at_second)
+        values = (rise + jumps).cumsum(0)
+        return placed.lines(values.to(self.dtype), slopes.to(self.dtype))
+
+    def _height(self, knots: Tensor) -> Tensor:
+        """The ramp of each positive at a knot of its own."""
+        return (knots - self.positives) / (2 * self.delta) + 0.5
+
+
+class PlacedBetweenKnots:
+    """Candidates between breakpoints.
+
+    Attributes:
+        counts: Number by segment, float64, (num_knots + 1,).
+        totals: Sum of what they exceed the breakpoint below by, likewise.
+    """
+
+    def __init__(self, counts, totals, chunks, num_candidates: int) -> None:
+        self.counts = counts
+        self.totals = totals
+        self.num_candidates = num_candidates
+        self._chunks = chunks
+
+    def lines(self, values: Tensor, slopes: Tensor) -> Tensor:
+        """value + slope * offset of its segment for each candidate."""
+        result = values.new_zeros(self.num_candidates)
+        for target, (index, passed, offsets) in zip(result.split(CHUNK), self._chunks):
+            segments = passed.long() - 1
+            target[index.long()] = torch.addcmul(
+                values[segments], slopes[segments], offsets
+            )
+        return result

@@ -1,0 +1,161 @@
+"""The near-linear form is the pairwise form, on random and adversarial batches."""
+
+import random
+
+import pytest
+import torch
+from cases import Batch, random_batch, relative_error, value_and_gradient
+
+from ape_mmdet.ranking import ap_loss, ape_loss
+
+TOLERANCE = 1e-6
+ADVERSARIAL_TOLERANCE = 1e-5
+# A value or gradient as small as this says that nothing is left to rank.
+NOTHING_LEFT = 1e-9
+
+
+def errors(loss, batch, **options) -> tuple:
+    """Relative errors of value and gradient against float64 pairs."""
+    args = [batch.ious] if loss is ape_loss else []
+    value, gradient = value_and_gradient(loss, batch, *args, **options)
+    exact = batch._replace(logits=batch.logits.double(), ious=batch.ious.double())
+    args = [exact.ious] if loss is ape_loss else []
+    expected_value, expected_gradient = value_and_gradient(
+        loss, exact, *args, method='reference', **options
+    )
+    return (
+        relative_error(value, expected_value, least=NOTHING_LEFT),
+        relative_error(gradient, expected_gradient, least=NOTHING_LEFT),
+    )
+
+
+def random_options(rng: random.Random) -> tuple:
+    """Options of the AP loss and of the APE loss."""
+    shared = dict(
+        lamb=2 ** rng.uniform(-1, 6),
+        balance=rng.choice(['rank', 'num_neg']),
+        threshold=rng.uniform(-1, 1),
+    )
+    ap = dict(
+        shared,
+        distance=rng.choice(['step', 'sigmoid']),
+        delta=10 ** rng.uniform(-2, 0.6),
+        hard_pairs=rng.random() < 0.3,
+        interpolate=rng.random() < 0.7,
+    )
+    ape = dict(
+        shared,
+        cutoff=rng.choice(['auto', 'auto', None, rng.uniform(-1, 0.3)]),
+        max_pairs=rng.choice([None, None, 10, 1000]),
+    )
+    return ap, ape
+
+
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+def test_random_batches(loss):
+    worst = (0.0, None)
+    for seed in range(150):
+        rng = random.Random(seed)
+        batch = random_batch(
+            seed,
+            num_positives=rng.choice([1, 2, 30, 300]),
+            num_negatives=rng.choice([0, 1, 300, 20_000]),
+            ties=rng.random() < 0.3,
+        )
+        batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
+        options = random_options(rng)[loss is ape_loss]
+        worst = max(worst, (max(errors(loss, batch, **options)), seed))
+    print(f'{loss.__name__}: worst relative error {worst[0]:.1e} (seed {worst[1]})')
+    assert worst[0] <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+@pytest.mark.parametrize('size', [(5000, 20_000), (20, 1_000_000)])
+def test_large_batches(loss, size):
+    batch = random_batch(1, num_positives=size[0], num_negatives=size[1])
+    assert max(errors(loss, batch)) <= TOLERANCE
+
+
+def adversarial_batches():
+    ordinary = random_batch(0, num_positives=40, num_negatives=2000)
+    positive = (ordinary.targets == 1).nonzero().squeeze(1)
+    negative = (ordinary.targets == 0).nonzero().squeeze(1)
+    generator = torch.Generator().manual_seed(0)
+
+    def with_logits(logits: torch.Tensor) -> Batch:
+        return ordinary._replace(logits=logits)
+
+    def with_outliers(index: torch.Tensor, value: float) -> Batch:
+        logits = ordinary.logits.clone()
+        logits[index] = value
+        return with_logits(logits)
+
+    yield 'all equal', with_logits(torch.full_like(ordinary.logits, 0.1))
+    yield 'on the cut-off', with_logits(torch.where(ordinary.targets == 1, 0.3, -0.2))
+    grid = (ordinary.logits * 8).round() / 8
+    yield 'ties on the cut-off', with_logits(grid + 0.1)
+    uniform = torch.rand(len(ordinary.logits), generator=generator)
+    yield 'up to 1e4', with_logits((uniform - 0.5) * 2e4)
+    yield 'one negative at 1e6', with_outliers(negative[0], 1e6)
+    yield 'one negative at -1e6', with_outliers(negative[0], -1e6)
+    yield 'one positive at 1e6', with_outliers(positive[0], 1e6)
+    yield 'one positive at -1e6', with_outliers(positive[0], -1e6)
+    yield 'two clusters', with_outliers(torch.cat([positive[:20], negative[:900]]), 500)
+    yield 'far apart', with_logits(torch.where(ordinary.targets == 1, 30.0, -30.0))
+    yield 'upside down', with_logits(torch.where(ordinary.targets == 1, -30.0, 30.0))
+
+
+ADVERSARIAL = dict(adversarial_batches())
+
+
+@pytest.mark.parametrize('name', ADVERSARIAL)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(lamb=64.0),
+        dict(lamb=0.5),
+        dict(cutoff=None),
+        dict(balance='num_neg', threshold=0.0),
+        dict(max_pairs=100),
+    ],
+    ids=str,
+)
+def test_adversarial_batches_of_ape_loss(name, options):
+    assert max(errors(ape_loss, ADVERSARIAL[name], **options)) <= ADVERSARIAL_TOLERANCE
+
+
+@pytest.mark.parametrize('name', ADVERSARIAL)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(lamb=64.0),
+        dict(distance='step'),
+        dict(distance='step', delta=0.01),
+        dict(distance='step', delta=4.0, hard_pairs=True),
+        dict(balance='num_neg', hard_pairs=True),
+    ],
+    ids=str,
+)
+def test_adversarial_batches_of_ap_loss(name, options):
+    assert max(errors(ap_loss, ADVERSARIAL[name], **options)) <= ADVERSARIAL_TOLERANCE
+
+
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+def test_float64_is_ranked_in_float64(loss):
+    batch = random_batch(3, num_positives=50, num_negatives=3000, dtype=torch.float64)
+    assert max(errors(loss, batch)) <= 1e-10
+
+
+def test_the_same_bits_from_run_to_run():
+    batch = random_batch(4, num_positives=200, num_negatives=50_000)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for loss, args in ((ap_loss, []), (ape_loss, [batch.ious])):
+            first = value_and_gradient(loss, batch, *args)
+            again = value_and_gradient(loss, batch, *args)
+            assert all(torch.equal(a, b) for a, b in zip(first, again))
+    finally:
+        torch.use_deterministic_algorithms(False)
