@@ -27,10 +27,17 @@ SATURATION = {torch.float32: 18.0, torch.float64: 38.0}
 # lambda x down to which pairs count where no cut-off drops them: with 10^7
 # candidates, all of those below add less than 1e-10 to a sum.
 VANISHING = -40.0
-# Candidates looked at together: their tables stay in a CPU's cache.
-CHUNK = 2**18
+# Candidates looked at together: on a CPU, as many as stay in its cache; other
+# devices need more work at a time to be busy.
+CHUNK = {'cpu': 2**18}
+CHUNK_ELSEWHERE = 2**24
 # Entries of a table of positives x bins held at a time.
 TABLE = 2**20
+
+
+def in_chunks(candidates: Tensor) -> tuple[Tensor, ...]:
+    """Views of a flat tensor, one after the other."""
+    return candidates.split(CHUNK.get(candidates.device.type, CHUNK_ELSEWHERE))
 
 
 class SigmoidSums:
@@ -120,7 +127,7 @@ class SigmoidSums:
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
         chunks = []
-        for chunk in candidates.split(CHUNK):
+        for chunk in in_chunks(candidates):
             index = (chunk > self.cuts[0]).nonzero().squeeze(1)
             scores = chunk[index]
             bins = self._bins_of(scores)
@@ -262,9 +269,7 @@ class Placed:
             coefficients: (num_terms, num_segments), lowest power first.
         """
         result = coefficients.new_zeros(self.num_candidates)
-        for target, (index, segments, offsets) in zip(
-            result.split(CHUNK), self._chunks
-        ):
+        for target, (index, segments, offsets) in zip(in_chunks(result), self._chunks):
             segments = segments.long()
             value = coefficients[-1][segments]
             for row in coefficients.flip(0)[1:]:

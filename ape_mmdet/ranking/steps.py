@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ape_mmdet.ranking.pairs import round_down
-from ape_mmdet.ranking.smooth import CHUNK
+from ape_mmdet.ranking.smooth import in_chunks
 
 
 def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
     """
     ordered, order = round_down(thresholds, candidates.dtype).sort()
     counts = torch.zeros(len(ordered) + 1, dtype=torch.int64, device=ordered.device)
-    for chunk in candidates.split(CHUNK):
+    for chunk in in_chunks(candidates):
         passed = torch.bucketize(chunk[chunk > ordered[0]], ordered)
         counts += torch.bincount(passed, minlength=len(counts))
     result = torch.empty_like(thresholds)
@@ -61,7 +61,7 @@ class StepSums:
         counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
         totals = counts.double()
         chunks = []
-        for chunk in candidates.split(CHUNK):
+        for chunk in in_chunks(candidates):
             index = (chunk > knots[0]).nonzero().squeeze(1)
             scores = chunk[index]
             passed = torch.bucketize(scores, knots)
@@ -125,7 +125,7 @@ class PlacedBetweenKnots:
     def lines(self, values: Tensor, slopes: Tensor) -> Tensor:
         """value + slope * offset of its segment for each candidate."""
         result = values.new_zeros(self.num_candidates)
-        for target, (index, passed, offsets) in zip(result.split(CHUNK), self._chunks):
+        for target, (index, passed, offsets) in zip(in_chunks(result), self._chunks):
             segments = passed.long() - 1
             target[index.long()] = torch.addcmul(
                 values[segments], slopes[segments], offsets

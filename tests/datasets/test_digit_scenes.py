@@ -358,7 +358,7 @@ def test_parameters_out_of_range_are_refused(tmp_path, change):
 
 def test_missing_scikit_learn_is_explained(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
-    with pytest.raises(ImportError, match=r'pip install ape_mmdet\[demo\]'):
+    with pytest.raises(ImportError, match=r'pip install scikit-learn'):
         generate(tmp_path / 'scenes')
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import Batch, random_batch, relative_error, value_and_gradient
 
-from ape_mmdet.ranking import ap_loss, ape_loss
+from ape_mmdet.ranking import ap_loss, ape_loss, smooth
 
 TOLERANCE = 1e-6
 ADVERSARIAL_TOLERANCE = 1e-5
@@ -147,6 +147,21 @@ def test_adversarial_batches_of_ap_loss(name, options):
 def test_float64_is_ranked_in_float64(loss):
     batch = random_batch(3, num_positives=50, num_negatives=3000, dtype=torch.float64)
     assert max(errors(loss, batch)) <= 1e-10
+
+
+def test_chunks_of_candidates_add_up(monkeypatch):
+    batch = random_batch(5, num_positives=20, num_negatives=3000)
+    whole = [value_and_gradient(ape_loss, batch, batch.ious)]
+    whole += [
+        value_and_gradient(ap_loss, batch, distance=d) for d in ('step', 'sigmoid')
+    ]
+    monkeypatch.setitem(smooth.CHUNK, 'cpu', 100)
+    parts = [value_and_gradient(ape_loss, batch, batch.ious)]
+    parts += [
+        value_and_gradient(ap_loss, batch, distance=d) for d in ('step', 'sigmoid')
+    ]
+    for expected, found in zip(whole, parts):
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_same_bits_from_run_to_run():
