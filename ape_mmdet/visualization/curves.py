@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def read_scalars(work_dir: str | Path) -> list[dict[str, float]]:
@@ -50,6 +51,7 @@ def draw_curves(work_dir: str | Path, out_file: str | Path) -> None:
         points = [(entry['step'], entry[name]) for _, entry in sorted(val.items())]
         map_axes.plot(*zip(*points), marker='o', label=label)
     map_axes.set(xlabel='epoch', ylabel='AP', title='Validation', ylim=(0, 1))
+    map_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     map_axes.legend()
     for axes in (loss_axes, map_axes):
         axes.grid(alpha=0.3)
