@@ -3,11 +3,18 @@
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from ape_mmdet.engine import preflight
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    """As a runner does: MMDetection's transforms by their bare names."""
+    register_all_modules()
 
 
 @pytest.mark.parametrize(
