@@ -77,7 +77,9 @@ def measure(name: str, size: str) -> dict:
 def is_too_large(name: str, size: str) -> bool:
     num_positives, num_negatives = map(int, size.split('x'))
     gigapairs = num_positives * num_negatives / 1e9
-    return any(part in name and gigapairs > most for part, most in MOST_GIGAPAIRS.items())
+    return any(
+        part in name and gigapairs > most for part, most in MOST_GIGAPAIRS.items()
+    )
 
 
 def main() -> None:
