@@ -82,10 +82,13 @@ def check_batch(logits: Tensor, targets: Tensor) -> None:
             f'targets must be on the device of the logits ({logits.device}), '
             f'got {targets.device}'
         )
-    if len(targets) and not -1 <= targets.min().item() <= targets.max().item() <= 1:
+    if not len(targets):
+        return
+    lowest, highest = (bound.item() for bound in targets.aminmax())
+    if lowest < -1 or highest > 1:
         raise ValueError(
             'targets must be 1 (positive), 0 (negative) or -1 (ignored), got '
-            f'values from {targets.min()} to {targets.max()}'
+            f'values from {lowest} to {highest}'
         )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.search import KnotSearch
 from ape_mmdet.ranking.series import economised, sigmoid_series, softplus_series
 
 # Width of a bin in units of 1 / lambda, and terms of the series. What is left
@@ -38,6 +39,19 @@ TABLE = 2**20
 def in_chunks(candidates: Tensor) -> tuple[Tensor, ...]:
     """Views of a flat tensor, one after the other."""
     return candidates.split(CHUNK.get(candidates.device.type, CHUNK_ELSEWHERE))
+
+
+def candidates_above(chunk: Tensor, lowest: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The scores above ``lowest`` and where they stand in the chunk.
+
+    Where most are, all are returned, without their places, for less work:
+    those below with ``lowest`` itself as their score, which counts nothing.
+    """
+    above = chunk > lowest
+    if 2 * int(above.sum()) > len(chunk):
+        return None, torch.fmax(chunk, lowest)  # NaN becomes ``lowest`` too.
+    index = above.nonzero().squeeze(1)
+    return index, chunk.index_select(0, index)
 
 
 class SigmoidSums:
@@ -86,12 +100,12 @@ class SigmoidSums:
         cluster = torch.repeat_interleave(num_bins)
         within = torch.arange(self.num_bins, device=self.device)
         within = within - self.first_bins[cluster]
-        self.centres = (
-            self.starts.double()[cluster] + (within.double() + 0.5) * self.width
-        )
+        centres = self.starts.double()[cluster] + (within.double() + 0.5) * self.width
+        # Numbers of the dtype of the scores, whose offsets are then exact.
+        self.centres = centres.to(self.dtype).double()
 
     def _bins_of(self, scores: Tensor) -> Tensor:
-        """Bin of each score from the lowest cut-off up; int64, and monotone."""
+        """Bin of each score from the lowest cut-off up; int32, and monotone."""
         if len(self.starts) == 1:
             bins = (scores - self.starts) * (1 / self.width)
             return bins.clamp_(max=self.num_bins - 1).long()
@@ -103,7 +117,7 @@ class SigmoidSums:
     def _divide_into_segments(self, order: Tensor) -> None:
         """A segment is a bin between cut-offs: its number is that of the bin
         plus that of the cut-offs below."""
-        bins = self._bins_of(self.cuts)
+        bins = self._bins_of(self.cuts).long()
         passed = torch.searchsorted(self.cuts, self.cuts, right=True)
         self.cut_bins = torch.empty_like(bins)
         self.cut_bins[order] = bins
@@ -126,22 +140,23 @@ class SigmoidSums:
         moments = torch.zeros(
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
+        search = KnotSearch(self.cuts)
+        centres = self.centres.to(self.dtype)
         chunks = []
         for chunk in in_chunks(candidates):
-            index = (chunk > self.cuts[0]).nonzero().squeeze(1)
-            scores = chunk[index]
+            index, scores = candidates_above(chunk, self.cuts[0])
             bins = self._bins_of(scores)
-            segments = bins + torch.bucketize(scores, self.cuts)
-            offsets = scores.double() - self.centres[bins]
+            segments = search.passed(scores).add_(bins)
+            offsets = scores - centres.index_select(0, bins)
             moments[0] += torch.bincount(segments, minlength=self.num_segments)
             power = offsets
             for k in range(1, self.num_terms):
                 moments[k] += torch.bincount(
-                    segments, weights=power, minlength=self.num_segments
+                    segments, weights=power.double(), minlength=self.num_segments
                 )
                 if k + 1 < self.num_terms:
                     power = power * offsets
-            chunks.append((index.int(), segments.int(), offsets.to(self.dtype)))
+            chunks.append((index, segments, offsets))
         return Placed(moments, chunks, len(candidates))
 
     def sums(self, placed: 'Placed') -> Tensor:
@@ -268,13 +283,17 @@ class Placed:
         Args:
             coefficients: (num_terms, num_segments), lowest power first.
         """
+        # Segment 0 stands for all that is below: the first cut-off is in it.
+        rows = coefficients.contiguous().unbind()
         result = coefficients.new_zeros(self.num_candidates)
         for target, (index, segments, offsets) in zip(in_chunks(result), self._chunks):
-            segments = segments.long()
-            value = coefficients[-1][segments]
-            for row in coefficients.flip(0)[1:]:
-                value = torch.addcmul(row[segments], value, offsets)
-            target[index.long()] = value
+            value = rows[-1].index_select(0, segments)
+            for row in rows[-2::-1]:
+                value = torch.addcmul(row.index_select(0, segments), value, offsets)
+            if index is None:
+                target.copy_(value)
+            else:
+                target[index] = value
         return result
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ape_mmdet.ranking.pairs import round_down
-from ape_mmdet.ranking.smooth import in_chunks
+from ape_mmdet.ranking.search import KnotSearch
+from ape_mmdet.ranking.smooth import candidates_above, in_chunks
 
 
 def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
@@ -23,8 +24,10 @@ def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
     """
     ordered, order = round_down(thresholds, candidates.dtype).sort()
     counts = torch.zeros(len(ordered) + 1, dtype=torch.int64, device=ordered.device)
+    search = KnotSearch(ordered)
     for chunk in in_chunks(candidates):
-        passed = torch.bucketize(chunk[chunk > ordered[0]], ordered)
+        _, scores = candidates_above(chunk, ordered[0])
+        passed = search.passed(scores)
         counts += torch.bincount(passed, minlength=len(counts))
     result = torch.empty_like(thresholds)
     above = counts.flip(0).cumsum(0).flip(0)[1:].double()
@@ -60,16 +63,19 @@ class StepSums:
         knots = self.knots
         counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
         totals = counts.double()
+        last_passed = torch.cat([knots[:1], knots])
+        search = KnotSearch(knots)
         chunks = []
         for chunk in in_chunks(candidates):
-            index = (chunk > knots[0]).nonzero().squeeze(1)
-            scores = chunk[index]
-            passed = torch.bucketize(scores, knots)
+            index, scores = candidates_above(chunk, knots[0])
+            passed = search.passed(scores)
             # By how much a candidate exceeds the last breakpoint it passed.
-            offsets = scores.double() - knots.double()[passed - 1]
+            offsets = scores - last_passed.index_select(0, passed)
             counts += torch.bincount(passed, minlength=len(counts))
-            totals += torch.bincount(passed, weights=offsets, minlength=len(counts))
-            chunks.append((index.int(), passed.int(), offsets.to(self.dtype)))
+            totals += torch.bincount(
+                passed, weights=offsets.double(), minlength=len(counts)
+            )
+            chunks.append((index, passed, offsets))
         return PlacedBetweenKnots(counts.double(), totals, chunks, len(candidates))
 
     def sums(self, placed: 'PlacedBetweenKnots') -> Tensor:
@@ -124,10 +130,16 @@ class PlacedBetweenKnots:
 
     def lines(self, values: Tensor, slopes: Tensor) -> Tensor:
         """value + slope * offset of its segment for each candidate."""
+        # Below the first breakpoint everything is 0.
+        values = torch.cat([values.new_zeros(1), values])
+        slopes = torch.cat([slopes.new_zeros(1), slopes])
         result = values.new_zeros(self.num_candidates)
         for target, (index, passed, offsets) in zip(in_chunks(result), self._chunks):
-            segments = passed.long() - 1
-            target[index.long()] = torch.addcmul(
-                values[segments], slopes[segments], offsets
+            value = torch.addcmul(
+                values.index_select(0, passed), slopes.index_select(0, passed), offsets
             )
+            if index is None:
+                target.copy_(value)
+            else:
+                target[index] = value
         return result
