@@ -10,6 +10,7 @@ sigmoid is 1, far above a positive, counts and sums of scores suffice.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from ape_mmdet.ranking.series import economised, sigmoid_series, softplus_series
 # 7e-7 in float32, 1e-14 in float64.
 BIN_WIDTH = 1 / 20
 NUM_TERMS = {torch.float32: 3, torch.float64: 6}
+# The same for the offset of a positive from its place in the grid: the terms
+# left out are below (h/2)^n / n!, 1e-10 and 1e-17.
+NUM_OFFSET_TERMS = {torch.float32: 5, torch.float64: 9}
 # lambda x from which S is 1 and softplus linear to the precision of the dtype.
 SATURATION = {torch.float32: 18.0, torch.float64: 38.0}
 # lambda x down to which pairs count where no cut-off drops them: with 10^7
@@ -32,7 +36,7 @@ VANISHING = -40.0
 # devices need more work at a time to be busy.
 CHUNK = {'cpu': 2**18}
 CHUNK_ELSEWHERE = 2**24
-# Entries of a table of positives x bins held at a time.
+# Entries of a table of rows x bins held at a time.
 TABLE = 2**20
 
 
@@ -70,14 +74,15 @@ class SigmoidSums:
         self.num_terms = NUM_TERMS[positives.dtype]
         self.dtype = positives.dtype
         self.device = positives.device
-        lowest = max(cutoff, VANISHING / lamb)
-        reach = SATURATION[positives.dtype] - lowest * lamb
+        self.lowest = max(cutoff, VANISHING / lamb)
+        reach = SATURATION[positives.dtype] - self.lowest * lamb
         self.num_near = max(1, math.ceil(reach / BIN_WIDTH) + 1)
         self.positives = positives.double()
-        cut = round_down(self.positives + lowest, positives.dtype)
+        cut = round_down(self.positives + self.lowest, positives.dtype)
         self.cuts, order = cut.sort()
         self._lay_out_bins()
         self._divide_into_segments(order)
+        self._place_positives()
 
     def _lay_out_bins(self) -> None:
         """Bins from the first cut-off to saturation above the last.
@@ -100,9 +105,9 @@ class SigmoidSums:
         cluster = torch.repeat_interleave(num_bins)
         within = torch.arange(self.num_bins, device=self.device)
         within = within - self.first_bins[cluster]
-        centres = self.starts.double()[cluster] + (within.double() + 0.5) * self.width
-        # Numbers of the dtype of the scores, whose offsets are then exact.
-        self.centres = centres.to(self.dtype).double()
+        self.centres = (
+            self.starts.double()[cluster] + (within.double() + 0.5) * self.width
+        )
 
     def _bins_of(self, scores: Tensor) -> Tensor:
         """Bin of each score from the lowest cut-off up; int32, and monotone."""
@@ -141,13 +146,17 @@ class SigmoidSums:
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
         search = KnotSearch(self.cuts)
+        # The difference of close numbers is exact: what rounding the centres
+        # took off is taken off once more.
         centres = self.centres.to(self.dtype)
+        rounding = (self.centres - centres.double()).to(self.dtype)
         chunks = []
         for chunk in in_chunks(candidates):
             index, scores = candidates_above(chunk, self.cuts[0])
             bins = self._bins_of(scores)
             segments = search.passed(scores).add_(bins)
             offsets = scores - centres.index_select(0, bins)
+            offsets -= rounding.index_select(0, bins)
             moments[0] += torch.bincount(segments, minlength=self.num_segments)
             power = offsets
             for k in range(1, self.num_terms):
@@ -176,19 +185,15 @@ class SigmoidSums:
         linear = (per_bin[1] + per_bin[0] * self.centres).cumsum(dim=0)
         softpluses = linear[-1] - linear[far] - sigmoids * self.positives
 
-        x = self._differences(self.cut_bins)
-        near_moments = per_bin.to(self.dtype)
-        parts = [(slice(None), x, above_cut)]
-        for rows in self._blocks():
-            bins = self._near_bins(rows)
-            x = self._differences(bins, rows).to(self.dtype)
-            parts.append((rows, x, near_moments[:, bins]))
-        for rows, x, moments in parts:
-            terms = sigmoid_series(x, self.num_terms + 1)
-            sigmoids[rows] += _contract(self._polynomial(terms), moments)
-            terms = softplus_series(x, terms)
-            softpluses[rows] += _contract(self._polynomial(terms), moments) / self.lamb
-        return sigmoids, softpluses
+        # In the bin of a cut-off, what is above it.
+        x = self.lamb * (self.centres[self.cut_bins] - self.positives)
+        terms = sigmoid_series(x, self.num_terms + 1)
+        sigmoids += _contract(self._polynomial(terms), above_cut)
+        terms = softplus_series(x, terms)
+        softpluses += _contract(self._polynomial(terms), above_cut) / self.lamb
+
+        near_sigmoids, near_softpluses = self._near_sums(per_bin)
+        return sigmoids + near_sigmoids, softpluses + near_softpluses / self.lamb
 
     def spread(self, weights: Tensor, placed: 'Placed') -> Tensor:
         """Sum over positives u of weight(u) S(v - u) for each candidate v.
@@ -201,27 +206,15 @@ class SigmoidSums:
             Shape (n,), of the dtype of the positives.
         """
         weights = weights.double()
-        per_bin = weights.new_zeros(self.num_terms, self.num_bins)
-        for rows in self._blocks():
-            bins = self._near_bins(rows)
-            x = self._differences(bins, rows).to(self.dtype)
-            terms = self._polynomial(sigmoid_series(x, self.num_terms + 1))
-            row_weights = weights[rows, None].to(self.dtype)
-            for k, term in enumerate(terms):
-                per_bin[k] += torch.bincount(
-                    bins.flatten(),
-                    weights=(term * row_weights).flatten(),
-                    minlength=self.num_bins,
-                )
+        per_bin = self._near_coefficients(weights)
         saturated = torch.bincount(
             self.cut_bins + self.num_near + 1, weights=weights, minlength=self.num_bins
         )
         per_bin[0] += saturated.cumsum(dim=0)
 
         # In the bin of a cut-off, only the segments above it.
-        terms = self._polynomial(
-            sigmoid_series(self._differences(self.cut_bins), self.num_terms + 1)
-        )
+        x = self.lamb * (self.centres[self.cut_bins] - self.positives)
+        terms = self._polynomial(sigmoid_series(x, self.num_terms + 1))
         starting = torch.stack(
             [
                 torch.bincount(
@@ -243,20 +236,92 @@ class SigmoidSums:
         coefficients = (per_bin - before_bin)[:, self.bin_of_segment] + running
         return placed.polynomials(coefficients.to(self.dtype))
 
-    def _blocks(self):
-        size = max(1, TABLE // self.num_near)
-        for start in range(0, len(self.positives), size):
-            yield slice(start, start + size)
+    def _place_positives(self) -> None:
+        """Rows: the distinct bins of cut-offs, and where in one a positive is.
 
-    def _near_bins(self, rows: slice) -> Tensor:
-        """Bins wholly above the cut-off and not yet saturated, (rows, num_near)."""
-        offsets = torch.arange(1, self.num_near + 1, device=self.device)
-        return self.cut_bins[rows, None] + offsets
+        Seen from the centre of the bin of its cut-off, the near bins lie at
+        the same distances for every positive, but for an offset of its own.
+        """
+        self.row_bins, self.rows = torch.unique(self.cut_bins, return_inverse=True)
+        offsets = self.positives + self.lowest - self.centres[self.cut_bins]
+        powers = torch.arange(NUM_OFFSET_TERMS[self.dtype], device=self.device)
+        self.offset_powers = offsets[:, None] ** powers
 
-    def _differences(self, bins: Tensor, rows: slice | None = None) -> Tensor:
-        """lambda (centre of the bin - score of the positive), float64."""
-        positives = self.positives if rows is None else self.positives[rows, None]
-        return self.lamb * (self.centres[bins] - positives)
+    def _near_kernel(self, series: Callable) -> Tensor:
+        """What a near bin adds to a positive, by moment and power of its offset.
+
+        Args:
+            series: From points and a number of terms to Taylor coefficients.
+
+        Returns:
+            float64, (num_terms, num_near, num_offset_terms).
+        """
+        num_powers = self.offset_powers.shape[1]
+        steps = torch.arange(1, self.num_near + 1, device=self.device)
+        x = self.lamb * (self.lowest + self.width * steps.double())
+        terms = series(x, self.num_terms + num_powers)
+        # (t - offset)^n by powers of both: the offset moves the bins nearer.
+        by_power = [
+            torch.stack(
+                self._polynomial(
+                    [
+                        math.comb(k + power, power) * terms[k + power]
+                        for k in range(self.num_terms + 1)
+                    ]
+                )
+            )
+            * (-self.lamb) ** power
+            for power in range(num_powers)
+        ]
+        return torch.stack(by_power, dim=-1)
+
+    def _near_sums(self, per_bin: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of S and softplus over the near bins, float64 (num_pos,)."""
+        kernels = [
+            self._near_kernel(series).flatten(0, 1)
+            for series in (sigmoid_series, _softplus_series)
+        ]
+        kernel = torch.cat(kernels, dim=1)
+        windows = per_bin.unfold(1, self.num_near, 1)
+        by_row = torch.cat(
+            [
+                windows[:, bins + 1].transpose(0, 1).flatten(1) @ kernel
+                for bins in self._row_blocks()
+            ]
+        )
+        sigmoids, softpluses = by_row[self.rows].chunk(2, dim=1)
+        powers = self.offset_powers
+        return (sigmoids * powers).sum(dim=1), (softpluses * powers).sum(dim=1)
+
+    def _near_coefficients(self, weights: Tensor) -> Tensor:
+        """What positives add to the polynomials of their near bins."""
+        by_row = torch.stack(
+            [
+                torch.bincount(
+                    self.rows, weights=weights * power, minlength=len(self.row_bins)
+                )
+                for power in self.offset_powers.unbind(dim=1)
+            ],
+            dim=1,
+        )
+        kernel = self._near_kernel(sigmoid_series)
+        near = torch.arange(1, self.num_near + 1, device=self.device)
+        result = weights.new_zeros(self.num_terms, self.num_bins)
+        start = 0
+        for bins in self._row_blocks():
+            rows = by_row[start : start + len(bins)]
+            start += len(bins)
+            targets = (bins[:, None] + near).flatten()
+            for k in range(self.num_terms):
+                result[k] += torch.bincount(
+                    targets,
+                    weights=(rows @ kernel[k].T).flatten(),
+                    minlength=self.num_bins,
+                )
+        return result
+
+    def _row_blocks(self) -> tuple[Tensor, ...]:
+        return self.row_bins.split(max(1, TABLE // self.num_near))
 
     def _polynomial(self, terms: list[Tensor]) -> list[Tensor]:
         """A series in lambda t, one term too long, as a polynomial in t."""
@@ -297,7 +362,10 @@ class Placed:
         return result
 
 
+def _softplus_series(x: Tensor, num_terms: int) -> list[Tensor]:
+    return softplus_series(x, sigmoid_series(x, num_terms))
+
+
 def _contract(terms: list[Tensor], moments: Tensor) -> Tensor:
-    """Sum of term times moment over terms and bins, float64 by positive."""
-    total = sum(term * moment for term, moment in zip(terms, moments))
-    return total.sum(dim=1, dtype=torch.float64) if total.dim() == 2 else total
+    """Sum of term times moment over terms."""
+    return sum(term * moment for term, moment in zip(terms, moments))
