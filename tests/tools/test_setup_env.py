@@ -392,6 +392,8 @@ def test_interrupted_ends_what_it_started(checkout, number):
         env=checkout.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A shell's background jobs, and all that they start, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = checkout.venv / 'setup.log'
     wait_until(lambda: log.exists() and 'pip says' in log.read_text())
