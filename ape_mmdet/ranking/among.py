@@ -1,76 +1,60 @@
-"""Positives against positives in APE loss, pair by pair.
+"""Positives against worse localised positives in APE loss, pair by pair.
 
-There the pairs that enter depend on two orders, of scores and of IoU. Rows
-sorted by IoU make a triangle of the pairs in which a better localised positive
-must outrank a worse one; the mirrored half needs no second sigmoid.
+Which pairs enter depends on two orders there, of scores and of IoU. In rows
+sorted by IoU they form a triangle.
 """
-
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.devices import on_cpu
 
-# Rows of the triangle looked at together.
-ROWS = 64
-
-
-class AmongPositives(NamedTuple):
-    """Sums over positives w, for each positive u in ascending order of IoU.
-
-    Attributes:
-        sigmoids: Sum of S(x_uw) over all w, u itself included, (num_pos,).
-        errors: Sum of softplus(lambda x_uw) / lambda over worse localised w.
-        adaptive_sigmoids: Sum of S(x_uw) over worse localised w.
-        tiles: S(x_uw) of those pairs, by rows.
-    """
-
-    sigmoids: Tensor
-    errors: Tensor
-    adaptive_sigmoids: Tensor
-    tiles: list[Tensor]
-
-    def gradient(self, weights: Tensor) -> Tensor:
-        """Gradient of sum_u weight(u) errors(u), float64 (num_pos,)."""
-        result = -weights * self.adaptive_sigmoids
-        for start, tile in zip(range(0, len(weights), ROWS), self.tiles):
-            rows = weights[start : start + ROWS].to(tile.dtype)
-            result[: tile.shape[1]] += rows @ tile
-        return result
+# Rows of the triangle looked at together: on a CPU, few enough to stay in its
+# cache; other devices need more work at a time to be busy.
+ROWS_ON_CPU = 64
+ROWS_ELSEWHERE = 1024
 
 
-def among_positives(
-    positives: Tensor, ious: Tensor, lamb: float, cutoff: float
-) -> AmongPositives:
-    """Compare all positives with each other.
+def against_worse_localised(
+    positives: Tensor, ious: Tensor, cuts: Tensor, lamb: float, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Value and gradient of :math:`\sum_u weight_u \sum_w softplus(\lambda x_{uw})`,
+    divided by lambda, over all w localised worse than u.
 
     Args:
         positives: Scores in ascending order of IoU, (num_pos,).
         ious: Their IoUs, ascending, (num_pos,).
+        cuts: w enters where its score is above that of its u; of the dtype of
+            the scores, (num_pos,).
         lamb: Steepness of the sigmoid.
-        cutoff: Only pairs with a difference above it enter.
+        weights: float64, (num_pos,).
+
+    Returns:
+        Scalar and (num_pos,), float64.
     """
+    num_pos = len(positives)
+    num_rows = ROWS_ON_CPU if on_cpu(positives) else ROWS_ELSEWHERE
     num_worse = torch.searchsorted(ious, ious)
-    cuts = round_down(positives.double() + cutoff, positives.dtype)
-    sigmoids = positives.new_zeros(len(positives), dtype=torch.float64)
-    errors, adaptive, tiles = [], [], []
-    for start in range(0, len(positives), ROWS):
-        rows = slice(start, min(start + ROWS, len(positives)))
-        columns = torch.arange(rows.stop, device=positives.device)
-        x = positives[None, : rows.stop] - positives[rows, None]
-        enters = positives[None, : rows.stop] > cuts[rows, None]
-        s = (lamb * x).sigmoid()
-        ranked_above = s * enters
-        sigmoids[rows] += ranked_above.sum(dim=1)
-        # The same pairs from the other side: S(-x) = 1 - S(x).
-        enters_mirrored = positives[rows, None] > cuts[None, :start]
-        mirrored = (1 - s[:, :start]) * enters_mirrored
-        sigmoids[:start] += mirrored.sum(dim=0)
-        worse = columns < num_worse[rows, None]
-        tiles.append(ranked_above * worse)
-        adaptive.append(tiles[-1].sum(dim=1, dtype=torch.float64))
-        error = F.softplus(x, beta=lamb) * (enters & worse)
-        errors.append(error.sum(dim=1, dtype=torch.float64))
-    return AmongPositives(sigmoids, torch.cat(errors), torch.cat(adaptive), tiles)
+    # All at once: a device would have to be waited for in every round.
+    fewest = num_worse[::num_rows].tolist()
+    most = num_worse[num_rows - 1 :: num_rows].tolist() + [int(num_worse[-1])]
+    columns = torch.arange(num_pos, device=positives.device)
+    value = weights.new_zeros(())
+    gradient = torch.zeros_like(weights)
+    for start, shared, reached in zip(range(0, num_pos, num_rows), fewest, most):
+        rows = slice(start, min(start + num_rows, num_pos))
+        # Above its cut-off 0, else -inf: whose softplus and sigmoid are 0.
+        excluded = positives[None, :reached] - cuts[rows, None]
+        F.threshold_(excluded, 0.0, -torch.inf).clamp_(max=0)
+        # Columns before ``shared`` are worse localised than all rows.
+        not_worse = columns[shared:reached] >= num_worse[rows, None]
+        excluded[:, shared:].masked_fill_(not_worse, -torch.inf)
+        x = positives[None, :reached] - positives[rows, None]
+        x.mul_(lamb).add_(excluded)
+        errors = F.softplus(x).sum(dim=1, dtype=torch.float64)
+        value += (weights[rows] * errors).sum()
+        sigmoids = x.sigmoid_()
+        gradient[:reached] += weights[rows].to(x.dtype) @ sigmoids
+        gradient[rows] -= weights[rows] * sigmoids.sum(dim=1, dtype=torch.float64)
+    return value / lamb, gradient

@@ -6,6 +6,7 @@ Loss for Dense Object Detection: Adaptive Ranking Pair Selection" (CVPR 2022),
 appendix, Sections 1 to 3.
 """
 
+import torch
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
@@ -74,6 +75,7 @@ def ap_loss(
     arguments.check_positive('delta', delta)
     arguments.check_number('threshold', threshold)
     arguments.check_choice('method', method, METHODS)
+    targets = targets.to(torch.int8)
     if not (targets == 1).any():
         return nothing_to_rank(logits)
 

@@ -5,6 +5,7 @@ Pair Selection" (CVPR 2022), with the cross-entropy form of its appendix,
 Section 2.
 """
 
+import torch
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
@@ -73,7 +74,8 @@ def ape_loss(
     arguments.check_choice('method', method, METHODS)
     lowest = arguments.resolve_cutoff(cutoff, lamb)
 
-    num_positives = int((targets == 1).sum())
+    targets = targets.to(torch.int8)
+    num_positives = int((targets == 1).count_nonzero())
     arguments.check_ious(ious, num_positives, logits)
     if not num_positives:
         return nothing_to_rank(logits)

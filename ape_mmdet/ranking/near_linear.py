@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ape_mmdet.ranking.among import among_positives
+from ape_mmdet.ranking.among import against_worse_localised
+from ape_mmdet.ranking.devices import where_float64_is
 from ape_mmdet.ranking.pairs import (
     highest,
     interpolated,
@@ -15,6 +16,7 @@ from ape_mmdet.ranking.smooth import SigmoidSums
 from ape_mmdet.ranking.steps import StepSums, count_above
 
 
+@where_float64_is
 def ap(
     scores: Tensor,
     targets: Tensor,
@@ -40,17 +42,20 @@ def ap(
         return SigmoidSums(positives, lamb, cutoff)
 
     kernel = sums_above(-math.inf)
+    constant = None
+    if balance == 'num_neg':
+        constant = _num_hard(negatives, positives, threshold)
     # Each positive meets itself at D(0) = 1/2 and counts as 1.
-    rank_positive = kernel.sums(kernel.add(positives)) + 0.5
-    placed = kernel.add(negatives)
+    rank_positive = kernel.sums(kernel.add(positives.clone())) + 0.5
+    placed = kernel.add(negatives.clone() if hard_pairs else negatives)
     rank_negative = kernel.sums(placed)
     rank = rank_positive + rank_negative
     error = rank_negative / rank
     ranked_error = interpolated(error, positives) if interpolate else error
     scale = torch.where(error > 0, ranked_error / error, 1)
 
-    constant = rank if balance == 'rank' else _num_hard(negatives, positives, threshold)
-    weights = scale / constant / len(positives) + undefined
+    weights = scale / (rank if constant is None else constant) / len(positives)
+    weights = weights + undefined
     lost = rank_negative
     if hard_pairs:
         kernel = sums_above(threshold)
@@ -61,6 +66,7 @@ def ap(
     return ranked_error.mean() + undefined, gradient
 
 
+@where_float64_is
 def ape(
     scores: Tensor,
     targets: Tensor,
@@ -74,35 +80,38 @@ def ape(
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of the APE loss, as ``reference.ape``."""
     index = (targets == 1).nonzero().squeeze(1)
-    by_iou = ious.argsort()
+    by_iou = ious.argsort(stable=True)
     index, ious = index[by_iou], ious[by_iou]
     positives = scores[index]
     negatives = _negatives(scores, targets, max_pairs)
     undefined = _undefined(positives, negatives)
     positives = positives.nan_to_num()
-    num_ranked = num_with_adaptive_negatives(ious, int((targets == 0).sum()))
+    num_ranked = num_with_adaptive_negatives(ious, int((targets == 0).count_nonzero()))
 
     kernel = SigmoidSums(positives, lamb, cutoff)
+    if balance == 'num_neg':
+        constant = _num_hard(negatives, positives, threshold)
     placed = kernel.add(negatives)
     sigmoids, errors = kernel.sums_and_errors(placed)
-    among = among_positives(positives, ious, lamb, cutoff)
     if balance == 'rank':
-        constant = sigmoids + among.sigmoids
-    else:
-        constant = _num_hard(negatives, positives, threshold)
+        constant = sigmoids + kernel.sums(kernel.add(positives.clone()))
+    # A constant of 0 means that a cut-off above 0 left no pair at all.
     weights = torch.where(constant > 0, ious.double() / constant, 0) / num_ranked
     weights = weights + undefined
 
+    value, of_positives = against_worse_localised(
+        positives, ious, kernel.cuts, lamb, weights
+    )
     gradient = kernel.spread(weights, placed)
-    of_positives = among.gradient(weights) - weights * sigmoids
+    of_positives -= weights * sigmoids
     gradient[index] = of_positives.to(gradient.dtype)
-    return (weights * (errors + among.errors)).sum(), gradient
+    return value + (weights * errors).sum(), gradient
 
 
 def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) -> Tensor:
     """The scores, -inf in place of all that is no negative or is beyond Q."""
     negatives = scores.masked_fill(targets != 0, -math.inf)
-    if max_pairs is not None and max_pairs < int((targets == 0).sum()):
+    if max_pairs is not None and max_pairs < int((targets == 0).count_nonzero()):
         negatives = negatives.masked_fill(~highest(negatives, max_pairs), -math.inf)
     return negatives
 

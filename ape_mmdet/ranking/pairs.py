@@ -100,7 +100,7 @@ def interpolated(error: Tensor, positives: Tensor) -> Tensor:
         error: 1 - precision of each positive, shape (num_pos,).
         positives: Their logits, shape (num_pos,).
     """
-    ascending = positives.argsort()
+    ascending = positives.argsort(stable=True)
     result = torch.empty_like(error)
     result[ascending] = error[ascending].cummin(dim=0).values
     return result

@@ -3,8 +3,18 @@
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking.devices import on_cpu
+
 # Cells of the table, many more than there are knots; it stays in a CPU's cache.
 NUM_CELLS = 2**15
+# Stands for the number of knots before a cell that has several.
+CROWDED = -1
+
+
+def to_int(values: Tensor, highest: int) -> Tensor:
+    """Round towards 0 and clamp to 0..highest, int32; NaN to 0. In place."""
+    # What becomes of NaN as an integer depends on the machine, so clamp again.
+    return values.clamp_(max=highest).int().clamp_(min=0)
 
 
 class KnotSearch:
@@ -20,35 +30,37 @@ class KnotSearch:
 
     def __init__(self, knots: Tensor) -> None:
         self.knots = knots
+        if not on_cpu(knots):
+            return
         span = knots[-1] - knots[0]
         self.per_unit = torch.where(span > 0, (NUM_CELLS - 1) / span, 0)
         cells = self._cells_of(knots)
         num_inside = torch.bincount(cells, minlength=NUM_CELLS + 1)
         before = num_inside.cumsum(0) - num_inside
         first = knots[before.clamp(max=len(knots) - 1)]
-        self.before = before.int()
+        is_crowded = num_inside > 1
+        self.any_crowded = bool(is_crowded.any())
+        self.before = torch.where(is_crowded, CROWDED, before).int()
         self.first = torch.where(num_inside > 0, first, torch.inf)
-        self.is_crowded = num_inside > 1
-        self.any_crowded = bool(self.is_crowded.any())
+        self.first[is_crowded] = torch.inf
 
     def _cells_of(self, scores: Tensor) -> Tensor:
         """Cell of each score, int32: monotone, so that order is kept."""
-        cells = (scores - self.knots[0]).mul_(self.per_unit)
-        return cells.clamp_(min=0, max=NUM_CELLS).int()
+        return to_int((scores - self.knots[0]).mul_(self.per_unit), NUM_CELLS)
 
     def passed(self, scores: Tensor) -> Tensor:
         """Number of knots below each score, int32, of the shape of ``scores``.
 
         Args:
-            scores: Not NaN, of the dtype of the knots.
+            scores: Of the dtype of the knots. NaN may have passed any number.
         """
-        if scores.device.type != 'cpu':
+        if not on_cpu(scores):
             return torch.bucketize(scores, self.knots, out_int32=True)
         cells = self._cells_of(scores)
         passed = self.before.index_select(0, cells)
         passed += scores > self.first.index_select(0, cells)
         if self.any_crowded:
-            crowded = self.is_crowded.index_select(0, cells).nonzero().squeeze(1)
+            crowded = (passed == CROWDED).nonzero().squeeze(1)
             passed[crowded] = torch.bucketize(
                 scores[crowded], self.knots, out_int32=True
             )

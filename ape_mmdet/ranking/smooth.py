@@ -15,8 +15,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking.devices import (
+    count_by,
+    in_chunks,
+    on_cpu,
+    running_sum,
+    sum_by,
+)
 from ape_mmdet.ranking.pairs import round_down
-from ape_mmdet.ranking.search import KnotSearch
+from ape_mmdet.ranking.search import KnotSearch, to_int
 from ape_mmdet.ranking.series import economised, sigmoid_series, softplus_series
 
 # Width of a bin in units of 1 / lambda, and terms of the series. What is left
@@ -32,28 +39,21 @@ SATURATION = {torch.float32: 18.0, torch.float64: 38.0}
 # lambda x down to which pairs count where no cut-off drops them: with 10^7
 # candidates, all of those below add less than 1e-10 to a sum.
 VANISHING = -40.0
-# Candidates looked at together: on a CPU, as many as stay in its cache; other
-# devices need more work at a time to be busy.
-CHUNK = {'cpu': 2**18}
-CHUNK_ELSEWHERE = 2**24
 # Entries of a table of rows x bins held at a time.
 TABLE = 2**20
-
-
-def in_chunks(candidates: Tensor) -> tuple[Tensor, ...]:
-    """Views of a flat tensor, one after the other."""
-    return candidates.split(CHUNK.get(candidates.device.type, CHUNK_ELSEWHERE))
 
 
 def candidates_above(chunk: Tensor, lowest: Tensor) -> tuple[Tensor | None, Tensor]:
     """The scores above ``lowest`` and where they stand in the chunk.
 
     Where most are, all are returned, without their places, for less work:
-    those below with ``lowest`` itself as their score, which counts nothing.
+    those below with ``lowest`` itself as their score, which counts nothing,
+    and NaN as NaN.
     """
     above = chunk > lowest
-    if 2 * int(above.sum()) > len(chunk):
-        return None, torch.fmax(chunk, lowest)  # NaN becomes ``lowest`` too.
+    # Other devices are not waited for in order to count.
+    if not on_cpu(chunk) or 2 * int(above.count_nonzero()) > len(chunk):
+        return None, torch.maximum(chunk, lowest)
     index = above.nonzero().squeeze(1)
     return index, chunk.index_select(0, index)
 
@@ -78,8 +78,8 @@ class SigmoidSums:
         reach = SATURATION[positives.dtype] - self.lowest * lamb
         self.num_near = max(1, math.ceil(reach / BIN_WIDTH) + 1)
         self.positives = positives.double()
-        cut = round_down(self.positives + self.lowest, positives.dtype)
-        self.cuts, order = cut.sort()
+        self.cuts = round_down(self.positives + self.lowest, positives.dtype)
+        self.sorted_cuts, order = self.cuts.sort()
         self._lay_out_bins()
         self._divide_into_segments(order)
         self._place_positives()
@@ -91,7 +91,7 @@ class SigmoidSums:
         outlier does not cost more than a few: the last bin of each cluster
         takes all that is above its saturation and below the next cluster.
         """
-        cuts = self.cuts.double()
+        cuts = self.sorted_cuts.double()
         apart = cuts.diff() > 2 * (self.num_near + 2) * self.width
         edge = apart.new_ones(1)
         first = torch.cat([edge, apart]).nonzero().squeeze(1)
@@ -100,7 +100,7 @@ class SigmoidSums:
         num_bins = extent + self.num_near + 3
         self.last_bins = num_bins.cumsum(0) - 1
         self.first_bins = self.last_bins - num_bins + 1
-        self.starts = self.cuts[first].contiguous()
+        self.starts = self.sorted_cuts[first].contiguous()
         self.num_bins = int(num_bins.sum())
         cluster = torch.repeat_interleave(num_bins)
         within = torch.arange(self.num_bins, device=self.device)
@@ -112,27 +112,28 @@ class SigmoidSums:
     def _bins_of(self, scores: Tensor) -> Tensor:
         """Bin of each score from the lowest cut-off up; int32, and monotone."""
         if len(self.starts) == 1:
-            bins = (scores - self.starts) * (1 / self.width)
-            return bins.clamp_(max=self.num_bins - 1).long()
+            bins = (scores - self.starts).mul_(1 / self.width)
+            return to_int(bins, self.num_bins - 1)
         cluster = torch.bucketize(scores, self.starts, right=True) - 1
-        within = (scores - self.starts[cluster]) * (1 / self.width)
-        within = within.clamp_(max=self.num_bins).long()
-        return torch.minimum(self.first_bins[cluster] + within, self.last_bins[cluster])
+        cluster = cluster.clamp_(max=len(self.starts) - 1)  # NaN is beyond all.
+        within = (scores - self.starts[cluster]).mul_(1 / self.width)
+        within = self.first_bins[cluster] + to_int(within, self.num_bins)
+        return torch.minimum(within, self.last_bins[cluster]).int()
 
     def _divide_into_segments(self, order: Tensor) -> None:
         """A segment is a bin between cut-offs: its number is that of the bin
         plus that of the cut-offs below."""
-        bins = self._bins_of(self.cuts).long()
-        passed = torch.searchsorted(self.cuts, self.cuts, right=True)
+        bins = self._bins_of(self.sorted_cuts).long()
+        passed = torch.searchsorted(self.sorted_cuts, self.sorted_cuts, right=True)
         self.cut_bins = torch.empty_like(bins)
         self.cut_bins[order] = bins
         # The first segment above the cut-off of each positive.
         self.first_segments = torch.empty_like(bins)
         self.first_segments[order] = bins + passed
-        cuts_in_bin = torch.bincount(bins, minlength=self.num_bins)
+        cuts_in_bin = count_by(bins, self.num_bins)
         indices = torch.arange(self.num_bins, device=self.device)
         self.last_segment_of_bin = indices + cuts_in_bin.cumsum(0)
-        self.num_segments = self.num_bins + len(self.cuts)
+        self.num_segments = self.num_bins + len(order)
         self.bin_of_segment = torch.repeat_interleave(indices, cuts_in_bin + 1)
 
     def add(self, candidates: Tensor) -> 'Placed':
@@ -140,60 +141,68 @@ class SigmoidSums:
 
         Args:
             candidates: Scores of the dtype of the positives, (n,). -inf
-                counts for nothing.
+                counts for nothing. Overwritten: millions of scores make
+                memory dear.
         """
         moments = torch.zeros(
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
-        search = KnotSearch(self.cuts)
+        search = KnotSearch(self.sorted_cuts)
         # The difference of close numbers is exact: what rounding the centres
         # took off is taken off once more.
         centres = self.centres.to(self.dtype)
         rounding = (self.centres - centres.double()).to(self.dtype)
         chunks = []
         for chunk in in_chunks(candidates):
-            index, scores = candidates_above(chunk, self.cuts[0])
+            index, scores = candidates_above(chunk, self.sorted_cuts[0])
             bins = self._bins_of(scores)
             segments = search.passed(scores).add_(bins)
-            offsets = scores - centres.index_select(0, bins)
+            place = chunk if index is None else None
+            offsets = torch.sub(scores, centres.index_select(0, bins), out=place)
             offsets -= rounding.index_select(0, bins)
-            moments[0] += torch.bincount(segments, minlength=self.num_segments)
+            moments[0] += count_by(segments, self.num_segments)
             power = offsets
             for k in range(1, self.num_terms):
-                moments[k] += torch.bincount(
-                    segments, weights=power.double(), minlength=self.num_segments
-                )
+                moments[k] += sum_by(segments, power, self.num_segments)
                 if k + 1 < self.num_terms:
                     power = power * offsets
             chunks.append((index, segments, offsets))
-        return Placed(moments, chunks, len(candidates))
+        return Placed(moments, chunks, candidates)
 
     def sums(self, placed: 'Placed') -> Tensor:
         """Sum of S for each positive, float64 (num_pos,)."""
-        return self.sums_and_errors(placed)[0]
+        return self._sums(placed, [sigmoid_series])[0]
 
     def sums_and_errors(self, placed: 'Placed') -> tuple[Tensor, Tensor]:
         """Sum of S and of softplus / lambda for each positive, float64 (num_pos,)."""
-        running = placed.moments.cumsum(dim=1)
+        sigmoids, softpluses = self._sums(placed, [sigmoid_series, _softplus_series])
+        return sigmoids, softpluses / self.lamb
+
+    def _sums(self, placed: 'Placed', kernels: list[Callable]) -> list[Tensor]:
+        """Sums of S and, where it is asked for, softplus."""
+        running = running_sum(placed.moments)
         at_end = running[:, self.last_segment_of_bin]
         per_bin = at_end.diff(dim=1, prepend=at_end.new_zeros(self.num_terms, 1))
+        # What rounding leaves of an empty bin must not pass for a candidate.
+        per_bin *= per_bin[0] > 0
         above_cut = at_end[:, self.cut_bins] - running[:, self.first_segments - 1]
-
-        # Far above all is saturated: S = 1, softplus = x.
-        far = self.cut_bins + self.num_near
-        sigmoids = at_end[0, -1] - at_end[0, far]
-        linear = (per_bin[1] + per_bin[0] * self.centres).cumsum(dim=0)
-        softpluses = linear[-1] - linear[far] - sigmoids * self.positives
+        above_cut *= above_cut[0] > 0
 
         # In the bin of a cut-off, what is above it.
         x = self.lamb * (self.centres[self.cut_bins] - self.positives)
-        terms = sigmoid_series(x, self.num_terms + 1)
-        sigmoids += _contract(self._polynomial(terms), above_cut)
-        terms = softplus_series(x, terms)
-        softpluses += _contract(self._polynomial(terms), above_cut) / self.lamb
-
-        near_sigmoids, near_softpluses = self._near_sums(per_bin)
-        return sigmoids + near_sigmoids, softpluses + near_softpluses / self.lamb
+        sums = [
+            near + _contract(self._polynomial(series(x, self.num_terms + 1)), above_cut)
+            for series, near in zip(kernels, self._near_sums(per_bin, kernels))
+        ]
+        # Far above all is saturated: S = 1, softplus = x.
+        far = self.cut_bins + self.num_near
+        num_far = at_end[0, -1] - at_end[0, far]
+        sums[0] += num_far
+        if len(sums) > 1:
+            totals = running_sum(per_bin[1] + per_bin[0] * self.centres)
+            linear = totals[-1] - totals[far] - num_far * self.positives
+            sums[1] += self.lamb * linear
+        return sums
 
     def spread(self, weights: Tensor, placed: 'Placed') -> Tensor:
         """Sum over positives u of weight(u) S(v - u) for each candidate v.
@@ -207,25 +216,19 @@ class SigmoidSums:
         """
         weights = weights.double()
         per_bin = self._near_coefficients(weights)
-        saturated = torch.bincount(
-            self.cut_bins + self.num_near + 1, weights=weights, minlength=self.num_bins
-        )
-        per_bin[0] += saturated.cumsum(dim=0)
+        saturated = sum_by(self.cut_bins + self.num_near + 1, weights, self.num_bins)
+        per_bin[0] += running_sum(saturated)
 
         # In the bin of a cut-off, only the segments above it.
         x = self.lamb * (self.centres[self.cut_bins] - self.positives)
         terms = self._polynomial(sigmoid_series(x, self.num_terms + 1))
         starting = torch.stack(
             [
-                torch.bincount(
-                    self.first_segments,
-                    weights=weights * term,
-                    minlength=self.num_segments,
-                )
+                sum_by(self.first_segments, weights * term, self.num_segments)
                 for term in terms
             ]
         )
-        running = starting.cumsum(dim=1)
+        running = running_sum(starting)
         before_bin = torch.cat(
             [
                 running.new_zeros(self.num_terms, 1),
@@ -275,31 +278,25 @@ class SigmoidSums:
         ]
         return torch.stack(by_power, dim=-1)
 
-    def _near_sums(self, per_bin: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of S and softplus over the near bins, float64 (num_pos,)."""
-        kernels = [
-            self._near_kernel(series).flatten(0, 1)
-            for series in (sigmoid_series, _softplus_series)
-        ]
-        kernel = torch.cat(kernels, dim=1)
-        windows = per_bin.unfold(1, self.num_near, 1)
+    def _near_sums(self, per_bin: Tensor, kernels: list[Callable]) -> list[Tensor]:
+        """Sums over the near bins for each kernel, float64 (num_pos,)."""
+        kernel = torch.cat(
+            [self._near_kernel(series).transpose(0, 1) for series in kernels], dim=2
+        ).flatten(0, 1)
+        # The moments of the bins above a bin, side by side.
+        windows = per_bin.T.contiguous().flatten()
+        windows = windows.unfold(0, self.num_near * self.num_terms, self.num_terms)
         by_row = torch.cat(
-            [
-                windows[:, bins + 1].transpose(0, 1).flatten(1) @ kernel
-                for bins in self._row_blocks()
-            ]
+            [windows.index_select(0, bins + 1) @ kernel for bins in self._row_blocks()]
         )
-        sigmoids, softpluses = by_row[self.rows].chunk(2, dim=1)
-        powers = self.offset_powers
-        return (sigmoids * powers).sum(dim=1), (softpluses * powers).sum(dim=1)
+        by_kernel = by_row[self.rows].chunk(len(kernels), dim=1)
+        return [(sums * self.offset_powers).sum(dim=1) for sums in by_kernel]
 
     def _near_coefficients(self, weights: Tensor) -> Tensor:
         """What positives add to the polynomials of their near bins."""
         by_row = torch.stack(
             [
-                torch.bincount(
-                    self.rows, weights=weights * power, minlength=len(self.row_bins)
-                )
+                sum_by(self.rows, weights * power, len(self.row_bins))
                 for power in self.offset_powers.unbind(dim=1)
             ],
             dim=1,
@@ -313,11 +310,8 @@ class SigmoidSums:
             start += len(bins)
             targets = (bins[:, None] + near).flatten()
             for k in range(self.num_terms):
-                result[k] += torch.bincount(
-                    targets,
-                    weights=(rows @ kernel[k].T).flatten(),
-                    minlength=self.num_bins,
-                )
+                reaching = (rows @ kernel[k].T).flatten()
+                result[k] += sum_by(targets, reaching, self.num_bins)
         return result
 
     def _row_blocks(self) -> tuple[Tensor, ...]:
@@ -337,29 +331,33 @@ class Placed:
             float64, (num_terms, num_segments).
     """
 
-    def __init__(self, moments: Tensor, chunks: list, num_candidates: int) -> None:
+    def __init__(self, moments: Tensor, chunks: list, memory: Tensor) -> None:
         self.moments = moments
-        self.num_candidates = num_candidates
         self._chunks = chunks
+        self._memory = memory
 
     def polynomials(self, coefficients: Tensor) -> Tensor:
         """The polynomial of its segment for each candidate, 0 for those below.
+
+        In the memory of the candidates: their offsets are gone afterwards.
 
         Args:
             coefficients: (num_terms, num_segments), lowest power first.
         """
         # Segment 0 stands for all that is below: the first cut-off is in it.
         rows = coefficients.contiguous().unbind()
-        result = coefficients.new_zeros(self.num_candidates)
-        for target, (index, segments, offsets) in zip(in_chunks(result), self._chunks):
+        places = in_chunks(self._memory)
+        for place, (index, segments, offsets) in zip(places, self._chunks):
             value = rows[-1].index_select(0, segments)
-            for row in rows[-2::-1]:
+            for row in rows[-2:0:-1]:
                 value = torch.addcmul(row.index_select(0, segments), value, offsets)
+            lowest = rows[0].index_select(0, segments)
             if index is None:
-                target.copy_(value)
+                torch.addcmul(lowest, value, offsets, out=place)
             else:
-                target[index] = value
-        return result
+                place.zero_()
+                place[index] = torch.addcmul(lowest, value, offsets)
+        return self._memory
 
 
 def _softplus_series(x: Tensor, num_terms: int) -> list[Tensor]:

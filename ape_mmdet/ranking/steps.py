@@ -7,9 +7,10 @@ candidate, so counts and sums of scores by segment are exact: no series.
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking.devices import count_by, in_chunks, running_sum, sum_by
 from ape_mmdet.ranking.pairs import round_down
 from ape_mmdet.ranking.search import KnotSearch
-from ape_mmdet.ranking.smooth import candidates_above, in_chunks
+from ape_mmdet.ranking.smooth import candidates_above
 
 
 def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
     for chunk in in_chunks(candidates):
         _, scores = candidates_above(chunk, ordered[0])
         passed = search.passed(scores)
-        counts += torch.bincount(passed, minlength=len(counts))
+        counts += count_by(passed, len(counts))
     result = torch.empty_like(thresholds)
     above = counts.flip(0).cumsum(0).flip(0)[1:].double()
     # Equal thresholds: all their candidates stand behind the last of them.
@@ -59,7 +60,10 @@ class StepSums:
         self.first, self.second = segments.split(num_pos)
 
     def add(self, candidates: Tensor) -> 'PlacedBetweenKnots':
-        """Place candidates between the breakpoints; see ``SigmoidSums.add``."""
+        """Place candidates between the breakpoints; see ``SigmoidSums.add``.
+
+        They are overwritten here too.
+        """
         knots = self.knots
         counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
         totals = counts.double()
@@ -70,21 +74,20 @@ class StepSums:
             index, scores = candidates_above(chunk, knots[0])
             passed = search.passed(scores)
             # By how much a candidate exceeds the last breakpoint it passed.
-            offsets = scores - last_passed.index_select(0, passed)
-            counts += torch.bincount(passed, minlength=len(counts))
-            totals += torch.bincount(
-                passed, weights=offsets.double(), minlength=len(counts)
-            )
+            place = chunk if index is None else None
+            offsets = torch.sub(scores, last_passed.index_select(0, passed), out=place)
+            counts += count_by(passed, len(counts))
+            totals += sum_by(passed, offsets, len(counts))
             chunks.append((index, passed, offsets))
-        return PlacedBetweenKnots(counts.double(), totals, chunks, len(candidates))
+        return PlacedBetweenKnots(counts.double(), totals, chunks, candidates)
 
     def sums(self, placed: 'PlacedBetweenKnots') -> Tensor:
         """Sum of H for each positive, float64 (num_pos,)."""
         # Segment i + 1 begins above knot i. Nothing counts below the first.
         counts, totals = placed.counts[1:], placed.totals[1:]
         scores = totals + counts * self.knots.double()
-        above = counts.flip(0).cumsum(0).flip(0)
-        below = torch.cat([scores.new_zeros(1), scores.cumsum(0)])
+        above = running_sum(counts.flip(0)).flip(0)
+        below = torch.cat([scores.new_zeros(1), running_sum(scores)])
         num_ramp = above[self.first] - above[self.second]
         ramp = below[self.second] - below[self.first] - num_ramp * self.positives
         return above[self.second] + ramp / (2 * self.delta) + num_ramp / 2
@@ -95,7 +98,7 @@ class StepSums:
         slope_change = weights.new_zeros(len(self.knots))
         slope_change[self.first] = weights / (2 * self.delta)
         slope_change[self.second] = -weights / (2 * self.delta)
-        slopes = slope_change.cumsum(0)
+        slopes = running_sum(slope_change)
         # Value just above each knot: what the last segment rose to, and jumps
         # where a cut-off takes the foot of a ramp away or all of it.
         rise = torch.cat(
@@ -106,7 +109,7 @@ class StepSums:
         at_second = self._height(self.knots.double()[self.second])
         jumps[self.first] = weights * at_first
         jumps[self.second] = weights * (1 - at_second)
-        values = (rise + jumps).cumsum(0)
+        values = running_sum(rise + jumps)
         return placed.lines(values.to(self.dtype), slopes.to(self.dtype))
 
     def _height(self, knots: Tensor) -> Tensor:
@@ -122,24 +125,29 @@ class PlacedBetweenKnots:
         totals: Sum of what they exceed the breakpoint below by, likewise.
     """
 
-    def __init__(self, counts, totals, chunks, num_candidates: int) -> None:
+    def __init__(
+        self, counts: Tensor, totals: Tensor, chunks: list, memory: Tensor
+    ) -> None:
         self.counts = counts
         self.totals = totals
-        self.num_candidates = num_candidates
         self._chunks = chunks
+        self._memory = memory
 
     def lines(self, values: Tensor, slopes: Tensor) -> Tensor:
-        """value + slope * offset of its segment for each candidate."""
+        """value + slope * offset of its segment for each candidate.
+
+        In the memory of the candidates: their offsets are gone afterwards.
+        """
         # Below the first breakpoint everything is 0.
         values = torch.cat([values.new_zeros(1), values])
         slopes = torch.cat([slopes.new_zeros(1), slopes])
-        result = values.new_zeros(self.num_candidates)
-        for target, (index, passed, offsets) in zip(in_chunks(result), self._chunks):
-            value = torch.addcmul(
-                values.index_select(0, passed), slopes.index_select(0, passed), offsets
-            )
+        places = in_chunks(self._memory)
+        for place, (index, passed, offsets) in zip(places, self._chunks):
+            value = values.index_select(0, passed)
+            slope = slopes.index_select(0, passed)
             if index is None:
-                target.copy_(value)
+                torch.addcmul(value, slope, offsets, out=place)
             else:
-                target[index] = value
-        return result
+                place.zero_()
+                place[index] = torch.addcmul(value, slope, offsets)
+        return self._memory

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import Batch, random_batch, relative_error, value_and_gradient
 
-from ape_mmdet.ranking import ap_loss, ape_loss, smooth
+from ape_mmdet.ranking import ap_loss, ape_loss, devices
 
 TOLERANCE = 1e-6
 ADVERSARIAL_TOLERANCE = 1e-5
@@ -155,7 +155,7 @@ def test_chunks_of_candidates_add_up(monkeypatch):
     whole += [
         value_and_gradient(ap_loss, batch, distance=d) for d in ('step', 'sigmoid')
     ]
-    monkeypatch.setitem(smooth.CHUNK, 'cpu', 100)
+    monkeypatch.setattr(devices, 'CHUNK_ON_CPU', 100)
     parts = [value_and_gradient(ape_loss, batch, batch.ious)]
     parts += [
         value_and_gradient(ap_loss, batch, distance=d) for d in ('step', 'sigmoid')
