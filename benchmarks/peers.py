@@ -1,8 +1,11 @@
-"""What else there is: each a function of logits, targets (and IoUs) with a gradient.
+"""What else there is to train a classifier of priors with.
 
-Every peer returns the value and the gradient of all logits, so that all are
-timed for the same work: one forward and backward.
+The loops and the bucketed loss return the value and the gradient of all
+logits, the others a value to differentiate: all are timed for the same work,
+one forward and backward.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +22,8 @@ def ape_per_positive(
 ) -> tuple[Tensor, Tensor]:
     """APE loss by a loop over positives, as released implementations do it.
 
-    Written well: softplus, masks, nothing copied to float64.
+    Written well: softplus, masks by multiplication, which is several times
+    faster than by index, work in place, nothing copied to float64.
     """
     cutoff = -4 / lamb
     positives = logits[targets == 1]
@@ -34,17 +38,16 @@ def ape_per_positive(
     for u in range(len(positives)):
         x = negatives - positives[u]
         near = x > cutoff
-        x = x[near]
+        s = x.mul_(lamb).sigmoid().mul_(near)
         among = positives - positives[u]
         enters = among > cutoff
         worse = enters & (ious < ious[u])
-        s = (lamb * x).sigmoid()
         s_among = (lamb * among).sigmoid()
         constant = s.sum() + (s_among * enters).sum()
         weight = ious[u] / constant / len(positives)
-        error = F.softplus(lamb * x).sum() + F.softplus(lamb * among[worse]).sum()
+        error = F.softplus(x).mul_(near).sum() + F.softplus(lamb * among[worse]).sum()
         value += weight * error / lamb
-        of_negatives[near] += weight * s
+        of_negatives.addcmul_(s, weight)
         s_worse = s_among * worse
         of_positives += weight * s_worse
         of_positives[u] -= weight * (s.sum() + s_worse.sum())
@@ -126,21 +129,28 @@ def bucketed_ap(
 
 def sigmoid_focal(
     logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0
-) -> tuple[Tensor, Tensor]:
-    """Sigmoid focal loss in plain PyTorch, backwards by autograd."""
-    leaf = logits.detach().requires_grad_()
+) -> Tensor:
+    """Sigmoid focal loss in plain PyTorch."""
     wanted = targets.to(logits.dtype)
-    p = leaf.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(leaf, wanted, reduction='none')
+    p = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction='none')
     p_t = p * wanted + (1 - p) * (1 - wanted)
     alpha_t = alpha * wanted + (1 - alpha) * (1 - wanted)
-    value = (alpha_t * entropy * (1 - p_t) ** gamma).sum()
-    value.backward()
-    return value.detach(), leaf.grad
+    return (alpha_t * entropy * (1 - p_t) ** gamma).sum()
 
 
-def ours(loss, logits: Tensor, *args, **options) -> tuple[Tensor, Tensor]:
-    """A loss of ape_mmdet, forward and backward."""
+def mmcv_sigmoid_focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sigmoid focal loss as mmcv's compiled operation, for GPUs only."""
+    from mmcv.ops import sigmoid_focal_loss
+
+    # It takes the class of each row; the one past the last is background.
+    return sigmoid_focal_loss(logits[:, None], 1 - targets, 2.0, 0.25, None, 'sum')
+
+
+def by_autograd(
+    loss: Callable[..., Tensor], logits: Tensor, *args: Tensor, **options
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient of a loss, forward and backward."""
     leaf = logits.detach().requires_grad_()
     value = loss(leaf, *args, **options)
     value.backward()

@@ -150,10 +150,11 @@ def ranking_targets(labels: Tensor, label_weights: Tensor, num_classes: int) -> 
         num_classes: Number of classes.
 
     Returns:
-        1 positive, 0 negative, -1 ignored, int64, (num_priors, num_classes).
+        1 positive, 0 negative, -1 ignored, int8, (num_priors, num_classes).
     """
-    targets = torch.nn.functional.one_hot(labels, num_classes + 1)[:, :num_classes]
-    return targets.masked_fill(label_weights[:, None] == 0, -1)
+    classes = torch.arange(num_classes, device=labels.device)
+    targets = (labels[:, None] == classes).to(torch.int8)
+    return targets.masked_fill_(label_weights[:, None] == 0, -1)
 
 
 def flatten_levels(maps: Sequence[Tensor], num_channels: int) -> Tensor:

@@ -11,6 +11,7 @@ sigmoid is 1, far above a positive, counts and sums of scores suffice.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from ape_mmdet.ranking.devices import (
     sum_by,
 )
 from ape_mmdet.ranking.pairs import round_down
-from ape_mmdet.ranking.search import KnotSearch, to_int
+from ape_mmdet.ranking.search import NUM_CELLS, KnotSearch, to_int
 from ape_mmdet.ranking.series import economised, sigmoid_series, softplus_series
 
 # Width of a bin in units of 1 / lambda, and terms of the series. What is left
@@ -58,6 +59,62 @@ def candidates_above(chunk: Tensor, lowest: Tensor) -> tuple[Tensor | None, Tens
     return index, chunk.index_select(0, index)
 
 
+def num_near_bins(lamb: float, lowest: float, dtype: torch.dtype) -> int:
+    """Number of bins from a cut-off to saturation."""
+    reach = SATURATION[dtype] - lowest * lamb
+    return max(1, math.ceil(reach / BIN_WIDTH) + 1)
+
+
+@lru_cache(maxsize=32)
+def near_kernel(
+    series: Callable,
+    lamb: float,
+    lowest: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """What a near bin adds to a positive, by moment and power of its offset.
+
+    The same in every step of a training.
+
+    Args:
+        series: From points and a number of terms to Taylor coefficients.
+        lamb: Steepness of the sigmoid.
+        lowest: The difference at which the bin of the cut-off has its centre.
+        dtype: Of the scores.
+        device: Of the scores.
+
+    Returns:
+        float64, (num_terms, num_near, num_offset_terms).
+    """
+    num_terms, num_powers = NUM_TERMS[dtype], NUM_OFFSET_TERMS[dtype]
+    num_near = num_near_bins(lamb, lowest, dtype)
+    steps = torch.arange(1, num_near + 1, device=device)
+    x = lamb * lowest + BIN_WIDTH * steps.double()
+    terms = series(x, num_terms + num_powers)
+    # (t - offset)^n by powers of both: the offset moves the bins nearer.
+    by_power = [
+        torch.stack(
+            polynomial(
+                [
+                    math.comb(k + power, power) * terms[k + power]
+                    for k in range(num_terms + 1)
+                ],
+                lamb,
+            )
+        )
+        * (-lamb) ** power
+        for power in range(num_powers)
+    ]
+    return torch.stack(by_power, dim=-1)
+
+
+def polynomial(terms: list[Tensor], lamb: float) -> list[Tensor]:
+    """A series in lambda t, one term too long, as a polynomial in t."""
+    terms = economised(terms, radius=BIN_WIDTH / 2)
+    return [term * lamb**k for k, term in enumerate(terms)]
+
+
 class SigmoidSums:
     """Sums over all candidates v above a positive's cut-off, for each positive u.
 
@@ -75,13 +132,13 @@ class SigmoidSums:
         self.dtype = positives.dtype
         self.device = positives.device
         self.lowest = max(cutoff, VANISHING / lamb)
-        reach = SATURATION[positives.dtype] - self.lowest * lamb
-        self.num_near = max(1, math.ceil(reach / BIN_WIDTH) + 1)
+        self.num_near = num_near_bins(lamb, self.lowest, positives.dtype)
         self.positives = positives.double()
         self.cuts = round_down(self.positives + self.lowest, positives.dtype)
         self.sorted_cuts, order = self.cuts.sort()
         self._lay_out_bins()
         self._divide_into_segments(order)
+        self._measure_rounding()
         self._place_positives()
 
     def _lay_out_bins(self) -> None:
@@ -98,32 +155,40 @@ class SigmoidSums:
         last = torch.cat([apart, edge]).nonzero().squeeze(1)
         extent = ((cuts[last] - cuts[first]) / self.width).floor().long()
         num_bins = extent + self.num_near + 3
-        self.last_bins = num_bins.cumsum(0) - 1
-        self.first_bins = self.last_bins - num_bins + 1
+        last_bins = num_bins.cumsum(0) - 1
+        first_bins = last_bins - num_bins + 1
         self.starts = self.sorted_cuts[first].contiguous()
         self.num_bins = int(num_bins.sum())
+        self.cells_per_bin = max(1, NUM_CELLS // self.num_bins)
+        self.num_cells = self.num_bins * self.cells_per_bin
+        self.first_cells = first_bins * self.cells_per_bin
+        self.last_cells = (last_bins + 1) * self.cells_per_bin - 1
         cluster = torch.repeat_interleave(num_bins)
         within = torch.arange(self.num_bins, device=self.device)
-        within = within - self.first_bins[cluster]
+        within = within - first_bins[cluster]
         self.centres = (
             self.starts.double()[cluster] + (within.double() + 0.5) * self.width
         )
 
-    def _bins_of(self, scores: Tensor) -> Tensor:
-        """Bin of each score from the lowest cut-off up; int32, and monotone."""
+    def _cells_of(self, scores: Tensor) -> Tensor:
+        """Cell of each score from the lowest cut-off up; int32, and monotone.
+
+        The same number of cells makes up each bin.
+        """
+        per_unit = self.cells_per_bin / self.width
         if len(self.starts) == 1:
-            bins = (scores - self.starts).mul_(1 / self.width)
-            return to_int(bins, self.num_bins - 1)
+            return to_int((scores - self.starts).mul_(per_unit), self.num_cells - 1)
         cluster = torch.bucketize(scores, self.starts, right=True) - 1
-        cluster = cluster.clamp_(max=len(self.starts) - 1)  # NaN is beyond all.
-        within = (scores - self.starts[cluster]).mul_(1 / self.width)
-        within = self.first_bins[cluster] + to_int(within, self.num_bins)
-        return torch.minimum(within, self.last_bins[cluster]).int()
+        # NaN is sorted beyond all, and what is below the first cut-off before.
+        cluster = cluster.clamp_(min=0, max=len(self.starts) - 1)
+        within = (scores - self.starts[cluster]).mul_(per_unit)
+        cells = to_int(within, self.num_cells) + self.first_cells[cluster]
+        return torch.minimum(cells, self.last_cells[cluster]).int()
 
     def _divide_into_segments(self, order: Tensor) -> None:
         """A segment is a bin between cut-offs: its number is that of the bin
         plus that of the cut-offs below."""
-        bins = self._bins_of(self.sorted_cuts).long()
+        bins = self._cells_of(self.sorted_cuts).long() // self.cells_per_bin
         passed = torch.searchsorted(self.sorted_cuts, self.sorted_cuts, right=True)
         self.cut_bins = torch.empty_like(bins)
         self.cut_bins[order] = bins
@@ -136,6 +201,22 @@ class SigmoidSums:
         self.num_segments = self.num_bins + len(order)
         self.bin_of_segment = torch.repeat_interleave(indices, cuts_in_bin + 1)
 
+    def _measure_rounding(self) -> None:
+        """What turns powers of offsets from rounded centres into those from
+        exact ones: (t - r)^k = sum_j recentring[k, j] t^j, by segment.
+
+        The difference of close numbers is exact, so that of a score and a
+        rounded centre is.
+        """
+        rounding = self.centres - self.centres.to(self.dtype).double()
+        rounding = rounding[self.bin_of_segment]
+        self.recentring = rounding.new_zeros(
+            self.num_terms, self.num_terms, self.num_segments
+        )
+        for k in range(self.num_terms):
+            for j in range(k + 1):
+                self.recentring[k, j] = math.comb(k, j) * (-rounding) ** (k - j)
+
     def add(self, candidates: Tensor) -> 'Placed':
         """Place candidates in segments and take their moments.
 
@@ -147,19 +228,20 @@ class SigmoidSums:
         moments = torch.zeros(
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
-        search = KnotSearch(self.sorted_cuts)
-        # The difference of close numbers is exact: what rounding the centres
-        # took off is taken off once more.
-        centres = self.centres.to(self.dtype)
-        rounding = (self.centres - centres.double()).to(self.dtype)
+        cells = torch.arange(self.num_cells, dtype=torch.int32, device=self.device)
+        search = KnotSearch(
+            self.sorted_cuts,
+            self._cells_of,
+            self.num_cells,
+            extra=cells // self.cells_per_bin,
+        )
+        centres = self.centres.to(self.dtype)[self.bin_of_segment]
         chunks = []
         for chunk in in_chunks(candidates):
             index, scores = candidates_above(chunk, self.sorted_cuts[0])
-            bins = self._bins_of(scores)
-            segments = search.passed(scores).add_(bins)
+            segments = search.passed(scores)
             place = chunk if index is None else None
-            offsets = torch.sub(scores, centres.index_select(0, bins), out=place)
-            offsets -= rounding.index_select(0, bins)
+            offsets = torch.sub(scores, centres.index_select(0, segments), out=place)
             moments[0] += count_by(segments, self.num_segments)
             power = offsets
             for k in range(1, self.num_terms):
@@ -167,6 +249,7 @@ class SigmoidSums:
                 if k + 1 < self.num_terms:
                     power = power * offsets
             chunks.append((index, segments, offsets))
+        moments = torch.einsum('kjs,js->ks', self.recentring, moments)
         return Placed(moments, chunks, candidates)
 
     def sums(self, placed: 'Placed') -> Tensor:
@@ -191,7 +274,7 @@ class SigmoidSums:
         # In the bin of a cut-off, what is above it.
         x = self.lamb * (self.centres[self.cut_bins] - self.positives)
         sums = [
-            near + _contract(self._polynomial(series(x, self.num_terms + 1)), above_cut)
+            near + _contract(self._at_cut(series, x), above_cut)
             for series, near in zip(kernels, self._near_sums(per_bin, kernels))
         ]
         # Far above all is saturated: S = 1, softplus = x.
@@ -221,7 +304,7 @@ class SigmoidSums:
 
         # In the bin of a cut-off, only the segments above it.
         x = self.lamb * (self.centres[self.cut_bins] - self.positives)
-        terms = self._polynomial(sigmoid_series(x, self.num_terms + 1))
+        terms = self._at_cut(sigmoid_series, x)
         starting = torch.stack(
             [
                 sum_by(self.first_segments, weights * term, self.num_segments)
@@ -237,6 +320,7 @@ class SigmoidSums:
             dim=1,
         )
         coefficients = (per_bin - before_bin)[:, self.bin_of_segment] + running
+        coefficients = torch.einsum('kjs,ks->js', self.recentring, coefficients)
         return placed.polynomials(coefficients.to(self.dtype))
 
     def _place_positives(self) -> None:
@@ -250,33 +334,12 @@ class SigmoidSums:
         powers = torch.arange(NUM_OFFSET_TERMS[self.dtype], device=self.device)
         self.offset_powers = offsets[:, None] ** powers
 
+    def _at_cut(self, series: Callable, x: Tensor) -> list[Tensor]:
+        """Polynomials about points x, of the bins of cut-offs."""
+        return polynomial(series(x, self.num_terms + 1), self.lamb)
+
     def _near_kernel(self, series: Callable) -> Tensor:
-        """What a near bin adds to a positive, by moment and power of its offset.
-
-        Args:
-            series: From points and a number of terms to Taylor coefficients.
-
-        Returns:
-            float64, (num_terms, num_near, num_offset_terms).
-        """
-        num_powers = self.offset_powers.shape[1]
-        steps = torch.arange(1, self.num_near + 1, device=self.device)
-        x = self.lamb * (self.lowest + self.width * steps.double())
-        terms = series(x, self.num_terms + num_powers)
-        # (t - offset)^n by powers of both: the offset moves the bins nearer.
-        by_power = [
-            torch.stack(
-                self._polynomial(
-                    [
-                        math.comb(k + power, power) * terms[k + power]
-                        for k in range(self.num_terms + 1)
-                    ]
-                )
-            )
-            * (-self.lamb) ** power
-            for power in range(num_powers)
-        ]
-        return torch.stack(by_power, dim=-1)
+        return near_kernel(series, self.lamb, self.lowest, self.dtype, self.device)
 
     def _near_sums(self, per_bin: Tensor, kernels: list[Callable]) -> list[Tensor]:
         """Sums over the near bins for each kernel, float64 (num_pos,)."""
@@ -316,11 +379,6 @@ class SigmoidSums:
 
     def _row_blocks(self) -> tuple[Tensor, ...]:
         return self.row_bins.split(max(1, TABLE // self.num_near))
-
-    def _polynomial(self, terms: list[Tensor]) -> list[Tensor]:
-        """A series in lambda t, one term too long, as a polynomial in t."""
-        terms = economised(terms, radius=BIN_WIDTH / 2)
-        return [term * self.lamb**k for k, term in enumerate(terms)]
 
 
 class Placed:
