@@ -45,13 +45,16 @@ class FusedPlaced:
     """Candidates in their groups; see ``smooth.Placed``.
 
     Attributes:
-        moments: float64, (num_terms, num_groups).
+        moments: Sums of powers of their offsets, float64, (num_terms,
+            num_groups).
+        groups: int32, (n,).
+        offsets: What they exceed the origin of their group by, (n,).
     """
 
     def __init__(self, moments: Tensor, groups: Tensor, offsets: Tensor) -> None:
         self.moments = moments
-        self._groups = groups
-        self._offsets = offsets
+        self.groups = groups
+        self.offsets = offsets
 
     def polynomials(self, coefficients: Tensor) -> Tensor:
         """The polynomial of its group for each candidate, in their memory.
@@ -63,14 +66,14 @@ class FusedPlaced:
         num_terms, num_groups = coefficients.shape
         _launch(
             'evaluate',
-            self._offsets,
-            self._groups,
+            self.offsets,
+            self.groups,
             coefficients.contiguous(),
-            len(self._offsets),
+            len(self.offsets),
             num_groups,
             NUM_TERMS=num_terms,
         )
-        return self._offsets
+        return self.offsets
 
 
 def is_chosen(candidates: Tensor) -> bool:
