@@ -20,6 +20,8 @@ BLOCK = 1024
 # copies of the table: at most so many, and so many entries in all.
 MOST_REPLICAS = 64
 REPLICATED_ENTRIES = 2**20
+# Found in errors of PyTorch and Triton where neither, but a device failed.
+DEVICE_FAILURES = ('out of memory', 'CUDA error', 'HIP error', 'illegal memory access')
 
 
 class Grid(NamedTuple):
@@ -90,6 +92,9 @@ def works_on(device: torch.device) -> bool:
     """Whether kernels can be compiled for a device and started there.
 
     Warns where Triton is installed and fails.
+
+    Raises:
+        RuntimeError: The device failed, or its memory ran out.
     """
     if find_spec('triton') is None:
         return False
@@ -99,11 +104,11 @@ def works_on(device: torch.device) -> bool:
     try:
         placed = place(knots.clone(), knots, coefficients[0], 2, grid)
         placed.polynomials(coefficients)
-    except torch.cuda.OutOfMemoryError:
-        raise
     # Compilers, assemblers and drivers that are absent, or too old for each
     # other or for the device, end in exceptions of all kinds.
     except Exception as error:
+        if any(failure in str(error) for failure in DEVICE_FAILURES):
+            raise
         warnings.warn(
             f'Triton fails on {device} ({type(error).__name__}: {error}). '
             'Ranking losses are computed there by operations of PyTorch: the '
