@@ -231,7 +231,11 @@ class SigmoidSums:
             placed = self._add_at_once(candidates, centres)
         else:
             placed = self._add_in_chunks(candidates, centres)
-        placed.moments = torch.einsum('kjs,js->ks', self.recentring, placed.moments)
+        # A moment comes from no higher ones: an infinite score makes these
+        # infinite, and 0 times that is NaN.
+        for k in range(self.num_terms - 1, 0, -1):
+            terms = self.recentring[k, : k + 1] * placed.moments[: k + 1]
+            placed.moments[k] = terms.sum(dim=0)
         return placed
 
     def _add_at_once(self, candidates: Tensor, centres: Tensor) -> fused.FusedPlaced:
