@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking import fused
 from ape_mmdet.ranking.devices import (
     count_by,
     in_chunks,
@@ -217,7 +218,7 @@ class SigmoidSums:
             for j in range(k + 1):
                 self.recentring[k, j] = math.comb(k, j) * (-rounding) ** (k - j)
 
-    def add(self, candidates: Tensor) -> 'Placed':
+    def add(self, candidates: Tensor) -> 'AnyPlaced':
         """Place candidates in segments and take their moments.
 
         Args:
@@ -225,6 +226,29 @@ class SigmoidSums:
                 counts for nothing. Overwritten: millions of scores make
                 memory dear.
         """
+        centres = self.centres.to(self.dtype)[self.bin_of_segment]
+        if fused.is_chosen(candidates):
+            placed = self._add_at_once(candidates, centres)
+        else:
+            placed = self._add_in_chunks(candidates, centres)
+        # A moment comes from no higher ones: an infinite score makes these
+        # infinite, and 0 times that is NaN.
+        for k in range(self.num_terms - 1, 0, -1):
+            terms = self.recentring[k, : k + 1] * placed.moments[: k + 1]
+            placed.moments[k] = terms.sum(dim=0)
+        return placed
+
+    def _add_at_once(self, candidates: Tensor, centres: Tensor) -> fused.FusedPlaced:
+        grid = fused.Grid(
+            self.starts,
+            self.first_cells,
+            self.last_cells,
+            self.cells_per_bin / self.width,
+            self.cells_per_bin,
+        )
+        return fused.place(candidates, self.sorted_cuts, centres, self.num_terms, grid)
+
+    def _add_in_chunks(self, candidates: Tensor, centres: Tensor) -> 'Placed':
         moments = torch.zeros(
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
@@ -235,7 +259,6 @@ class SigmoidSums:
             self.num_cells,
             extra=cells // self.cells_per_bin,
         )
-        centres = self.centres.to(self.dtype)[self.bin_of_segment]
         chunks = []
         for chunk in in_chunks(candidates):
             index, scores = candidates_above(chunk, self.sorted_cuts[0])
@@ -249,19 +272,18 @@ class SigmoidSums:
                 if k + 1 < self.num_terms:
                     power = power * offsets
             chunks.append((index, segments, offsets))
-        moments = torch.einsum('kjs,js->ks', self.recentring, moments)
         return Placed(moments, chunks, candidates)
 
-    def sums(self, placed: 'Placed') -> Tensor:
+    def sums(self, placed: 'AnyPlaced') -> Tensor:
         """Sum of S for each positive, float64 (num_pos,)."""
         return self._sums(placed, [sigmoid_series])[0]
 
-    def sums_and_errors(self, placed: 'Placed') -> tuple[Tensor, Tensor]:
+    def sums_and_errors(self, placed: 'AnyPlaced') -> tuple[Tensor, Tensor]:
         """Sum of S and of softplus / lambda for each positive, float64 (num_pos,)."""
         sigmoids, softpluses = self._sums(placed, [sigmoid_series, _softplus_series])
         return sigmoids, softpluses / self.lamb
 
-    def _sums(self, placed: 'Placed', kernels: list[Callable]) -> list[Tensor]:
+    def _sums(self, placed: 'AnyPlaced', kernels: list[Callable]) -> list[Tensor]:
         """Sums of S and, where it is asked for, softplus."""
         running = running_sum(placed.moments)
         at_end = running[:, self.last_segment_of_bin]
@@ -287,7 +309,7 @@ class SigmoidSums:
             sums[1] += self.lamb * linear
         return sums
 
-    def spread(self, weights: Tensor, placed: 'Placed') -> Tensor:
+    def spread(self, weights: Tensor, placed: 'AnyPlaced') -> Tensor:
         """Sum over positives u of weight(u) S(v - u) for each candidate v.
 
         Args:
@@ -416,6 +438,9 @@ class Placed:
                 place.zero_()
                 place[index] = torch.addcmul(lowest, value, offsets)
         return self._memory
+
+
+AnyPlaced = Placed | fused.FusedPlaced
 
 
 def _softplus_series(x: Tensor, num_terms: int) -> list[Tensor]:

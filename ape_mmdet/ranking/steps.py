@@ -5,12 +5,14 @@ candidate, so counts and sums of scores by segment are exact: no series.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ape_mmdet.ranking import fused
 from ape_mmdet.ranking.devices import count_by, in_chunks, running_sum, sum_by
 from ape_mmdet.ranking.pairs import round_down
 from ape_mmdet.ranking.search import KnotSearch
-from ape_mmdet.ranking.smooth import candidates_above
+from ape_mmdet.ranking.smooth import AnyPlaced, Placed, candidates_above
 
 
 def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
@@ -24,17 +26,24 @@ def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
         float64, (num_pos,).
     """
     ordered, order = round_down(thresholds, candidates.dtype).sort()
-    counts = torch.zeros(len(ordered) + 1, dtype=torch.int64, device=ordered.device)
-    search = KnotSearch(ordered)
-    for chunk in in_chunks(candidates):
-        _, scores = candidates_above(chunk, ordered[0])
-        passed = search.passed(scores)
-        counts += count_by(passed, len(counts))
+    if fused.is_chosen(candidates):
+        counts = fused.count_between(candidates, ordered)
+    else:
+        counts = _count_between(candidates, ordered)
     result = torch.empty_like(thresholds)
-    above = counts.flip(0).cumsum(0).flip(0)[1:].double()
     # Equal thresholds: all their candidates stand behind the last of them.
-    result[order] = above
+    result[order] = counts.flip(0).cumsum(0).flip(0).double()
     return result
+
+
+def _count_between(candidates: Tensor, knots: Tensor) -> Tensor:
+    """What ``fused.count_between`` returns, in chunks."""
+    counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
+    search = KnotSearch(knots)
+    for chunk in in_chunks(candidates):
+        _, scores = candidates_above(chunk, knots[0])
+        counts += count_by(search.passed(scores), len(counts))
+    return counts[1:]
 
 
 class StepSums:
@@ -59,32 +68,37 @@ class StepSums:
         segments[order] = torch.arange(2 * num_pos, device=order.device)
         self.first, self.second = segments.split(num_pos)
 
-    def add(self, candidates: Tensor) -> 'PlacedBetweenKnots':
+    def add(self, candidates: Tensor) -> AnyPlaced:
         """Place candidates between the breakpoints; see ``SigmoidSums.add``.
 
-        They are overwritten here too.
+        They are overwritten here too. Their offsets are what they exceed the
+        last breakpoint they passed by.
         """
-        knots = self.knots
-        counts = torch.zeros(len(knots) + 1, dtype=torch.int64, device=knots.device)
+        last_passed = torch.cat([self.knots[:1], self.knots])
+        if fused.is_chosen(candidates):
+            return fused.place(candidates, self.knots, last_passed, 2)
+        return self._add_in_chunks(candidates, last_passed)
+
+    def _add_in_chunks(self, candidates: Tensor, last_passed: Tensor) -> Placed:
+        num_segments = len(last_passed)
+        counts = torch.zeros(num_segments, dtype=torch.int64, device=candidates.device)
         totals = counts.double()
-        last_passed = torch.cat([knots[:1], knots])
-        search = KnotSearch(knots)
+        search = KnotSearch(self.knots)
         chunks = []
         for chunk in in_chunks(candidates):
-            index, scores = candidates_above(chunk, knots[0])
+            index, scores = candidates_above(chunk, self.knots[0])
             passed = search.passed(scores)
-            # By how much a candidate exceeds the last breakpoint it passed.
             place = chunk if index is None else None
             offsets = torch.sub(scores, last_passed.index_select(0, passed), out=place)
-            counts += count_by(passed, len(counts))
-            totals += sum_by(passed, offsets, len(counts))
+            counts += count_by(passed, num_segments)
+            totals += sum_by(passed, offsets, num_segments)
             chunks.append((index, passed, offsets))
-        return PlacedBetweenKnots(counts.double(), totals, chunks, candidates)
+        return Placed(torch.stack([counts.double(), totals]), chunks, candidates)
 
-    def sums(self, placed: 'PlacedBetweenKnots') -> Tensor:
+    def sums(self, placed: AnyPlaced) -> Tensor:
         """Sum of H for each positive, float64 (num_pos,)."""
         # Segment i + 1 begins above knot i. Nothing counts below the first.
-        counts, totals = placed.counts[1:], placed.totals[1:]
+        counts, totals = placed.moments[:, 1:]
         scores = totals + counts * self.knots.double()
         above = running_sum(counts.flip(0)).flip(0)
         below = torch.cat([scores.new_zeros(1), running_sum(scores)])
@@ -92,7 +106,7 @@ class StepSums:
         ramp = below[self.second] - below[self.first] - num_ramp * self.positives
         return above[self.second] + ramp / (2 * self.delta) + num_ramp / 2
 
-    def spread(self, weights: Tensor, placed: 'PlacedBetweenKnots') -> Tensor:
+    def spread(self, weights: Tensor, placed: AnyPlaced) -> Tensor:
         """Sum over u of weight(u) H(v - u) for each candidate, (n,)."""
         weights = weights.double()
         slope_change = weights.new_zeros(len(self.knots))
@@ -110,44 +124,10 @@ class StepSums:
         jumps[self.first] = weights * at_first
         jumps[self.second] = weights * (1 - at_second)
         values = running_sum(rise + jumps)
-        return placed.lines(values.to(self.dtype), slopes.to(self.dtype))
+        # Below the first breakpoint everything is 0.
+        lines = F.pad(torch.stack([values, slopes]), (1, 0))
+        return placed.polynomials(lines.to(self.dtype))
 
     def _height(self, knots: Tensor) -> Tensor:
         """The ramp of each positive at a knot of its own."""
         return (knots - self.positives) / (2 * self.delta) + 0.5
-
-
-class PlacedBetweenKnots:
-    """Candidates between breakpoints.
-
-    Attributes:
-        counts: Number by segment, float64, (num_knots + 1,).
-        totals: Sum of what they exceed the breakpoint below by, likewise.
-    """
-
-    def __init__(
-        self, counts: Tensor, totals: Tensor, chunks: list, memory: Tensor
-    ) -> None:
-        self.counts = counts
-        self.totals = totals
-        self._chunks = chunks
-        self._memory = memory
-
-    def lines(self, values: Tensor, slopes: Tensor) -> Tensor:
-        """value + slope * offset of its segment for each candidate.
-
-        In the memory of the candidates: their offsets are gone afterwards.
-        """
-        # Below the first breakpoint everything is 0.
-        values = torch.cat([values.new_zeros(1), values])
-        slopes = torch.cat([slopes.new_zeros(1), slopes])
-        places = in_chunks(self._memory)
-        for place, (index, passed, offsets) in zip(places, self._chunks):
-            value = values.index_select(0, passed)
-            slope = slopes.index_select(0, passed)
-            if index is None:
-                torch.addcmul(value, slope, offsets, out=place)
-            else:
-                place.zero_()
-                place[index] = torch.addcmul(value, slope, offsets)
-        return self._memory

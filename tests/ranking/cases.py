@@ -1,9 +1,19 @@
-"""Random ranking problems for the tests, the same for the same seed."""
+"""Ranking problems for the tests, and how far a loss is off on them.
 
+The random ones are the same for the same seed.
+"""
+
+import random
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ape_mmdet.ranking import ape_loss
+
+# A value or gradient as small as this says that nothing is left to rank.
+NOTHING_LEFT = 1e-9
 
 
 class Batch(NamedTuple):
@@ -52,3 +62,73 @@ def value_and_gradient(loss, batch: Batch, *args, **options) -> tuple:
     value = loss(logits, batch.targets, *args, **options)
     value.backward()
     return value.detach(), logits.grad
+
+
+def errors(loss, batch, **options) -> tuple:
+    """Relative errors of value and gradient against float64 pairs."""
+    args = [batch.ious] if loss is ape_loss else []
+    value, gradient = value_and_gradient(loss, batch, *args, **options)
+    exact = batch._replace(logits=batch.logits.double(), ious=batch.ious.double())
+    args = [exact.ious] if loss is ape_loss else []
+    expected_value, expected_gradient = value_and_gradient(
+        loss, exact, *args, method='reference', **options
+    )
+    return (
+        relative_error(value, expected_value, least=NOTHING_LEFT),
+        relative_error(gradient, expected_gradient, least=NOTHING_LEFT),
+    )
+
+
+def random_options(rng: random.Random) -> tuple:
+    """Options of the AP loss and of the APE loss."""
+    shared = dict(
+        lamb=2 ** rng.uniform(-1, 6),
+        balance=rng.choice(['rank', 'num_neg']),
+        threshold=rng.uniform(-1, 1),
+    )
+    ap = dict(
+        shared,
+        distance=rng.choice(['step', 'sigmoid']),
+        delta=10 ** rng.uniform(-2, 0.6),
+        hard_pairs=rng.random() < 0.3,
+        interpolate=rng.random() < 0.7,
+    )
+    ape = dict(
+        shared,
+        cutoff=rng.choice(['auto', 'auto', None, rng.uniform(-1, 0.3)]),
+        max_pairs=rng.choice([None, None, 10, 1000]),
+    )
+    return ap, ape
+
+
+def adversarial_batches() -> Iterator[tuple[str, Batch]]:
+    """Names and batches that a method in bins or between knots may get wrong."""
+    ordinary = random_batch(0, num_positives=40, num_negatives=2000)
+    positive = (ordinary.targets == 1).nonzero().squeeze(1)
+    negative = (ordinary.targets == 0).nonzero().squeeze(1)
+    generator = torch.Generator().manual_seed(0)
+
+    def with_logits(logits: torch.Tensor) -> Batch:
+        return ordinary._replace(logits=logits)
+
+    def with_outliers(index: torch.Tensor, value: float) -> Batch:
+        logits = ordinary.logits.clone()
+        logits[index] = value
+        return with_logits(logits)
+
+    yield 'all equal', with_logits(torch.full_like(ordinary.logits, 0.1))
+    yield 'on the cut-off', with_logits(torch.where(ordinary.targets == 1, 0.3, -0.2))
+    grid = (ordinary.logits * 8).round() / 8
+    yield 'ties on the cut-off', with_logits(grid + 0.1)
+    uniform = torch.rand(len(ordinary.logits), generator=generator)
+    yield 'up to 1e4', with_logits((uniform - 0.5) * 2e4)
+    yield 'one negative at 1e6', with_outliers(negative[0], 1e6)
+    yield 'one negative at -1e6', with_outliers(negative[0], -1e6)
+    yield 'one positive at 1e6', with_outliers(positive[0], 1e6)
+    yield 'one positive at -1e6', with_outliers(positive[0], -1e6)
+    yield 'two clusters', with_outliers(torch.cat([positive[:20], negative[:900]]), 500)
+    yield 'far apart', with_logits(torch.where(ordinary.targets == 1, 30.0, -30.0))
+    yield 'upside down', with_logits(torch.where(ordinary.targets == 1, -30.0, 30.0))
+
+
+ADVERSARIAL = dict(adversarial_batches())
