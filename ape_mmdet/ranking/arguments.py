@@ -84,7 +84,7 @@ def check_batch(logits: Tensor, targets: Tensor) -> None:
         )
     if not len(targets):
         return
-    lowest, highest = (bound.item() for bound in targets.aminmax())
+    lowest, highest = torch.stack(targets.aminmax()).tolist()
     if lowest < -1 or highest > 1:
         raise ValueError(
             'targets must be 1 (positive), 0 (negative) or -1 (ignored), got '

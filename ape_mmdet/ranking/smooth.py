@@ -164,7 +164,7 @@ class SigmoidSums:
         self.num_cells = self.num_bins * self.cells_per_bin
         self.first_cells = first_bins * self.cells_per_bin
         self.last_cells = (last_bins + 1) * self.cells_per_bin - 1
-        cluster = torch.repeat_interleave(num_bins)
+        cluster = torch.repeat_interleave(num_bins, output_size=self.num_bins)
         within = torch.arange(self.num_bins, device=self.device)
         within = within - first_bins[cluster]
         self.centres = (
@@ -200,7 +200,9 @@ class SigmoidSums:
         indices = torch.arange(self.num_bins, device=self.device)
         self.last_segment_of_bin = indices + cuts_in_bin.cumsum(0)
         self.num_segments = self.num_bins + len(order)
-        self.bin_of_segment = torch.repeat_interleave(indices, cuts_in_bin + 1)
+        self.bin_of_segment = torch.repeat_interleave(
+            indices, cuts_in_bin + 1, output_size=self.num_segments
+        )
 
     def _measure_rounding(self) -> None:
         """What turns powers of offsets from rounded centres into those from

@@ -79,16 +79,6 @@ def test_adversarial_batches_of_ap_loss(name, options):
     assert max(errors(ap_loss, ADVERSARIAL[name], **options)) <= ADVERSARIAL_TOLERANCE
 
 
-@pytest.mark.parametrize('distance', ['step', 'sigmoid'])
-def test_an_infinite_negative_is_one_above_all(distance):
-    batch = random_batch(1)
-    batch.logits[(batch.targets == 0).nonzero()[0]] = float('inf')
-    value = ap_loss(batch.logits, batch.targets, distance=distance)
-    exact = batch.logits.double()
-    expected = ap_loss(exact, batch.targets, distance=distance, method='reference')
-    assert relative_error(value, expected) <= TOLERANCE
-
-
 @pytest.mark.parametrize('loss', [ap_loss, ape_loss])
 def test_float64_is_ranked_in_float64(loss):
     batch = random_batch(3, num_positives=50, num_negatives=3000, dtype=torch.float64)
