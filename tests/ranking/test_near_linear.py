@@ -9,7 +9,6 @@ from cases import (
     errors,
     random_batch,
     random_options,
-    relative_error,
     value_and_gradient,
 )
 
