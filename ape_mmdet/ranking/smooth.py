@@ -180,9 +180,16 @@ class SigmoidSums:
 
     def _sums(self, placed: 'Placed', kernels: list[Callable]) -> list[Tensor]:
         """Sums of S and, where it is asked for, softplus."""
-        running = running_sum(placed.moments)
+        # What lies between clusters is far from its bin's centre: in a running
+        # sum its powers would drown those of the bins behind it.
+        moments = placed.moments.clone()
+        moments[1:, self.last_segment_of_bin[self.last_bins]] = 0
+        running = running_sum(moments)
         at_end = running[:, self.last_segment_of_bin]
         per_bin = at_end.diff(dim=1, prepend=at_end.new_zeros(self.num_terms, 1))
+        per_bin[1, self.last_bins] = placed.moments[
+            1, self.last_segment_of_bin[self.last_bins]
+        ]
         # What rounding leaves of an empty bin must not pass for a candidate.
         per_bin *= per_bin[0] > 0
         above_cut = at_end[:, self.cut_bins] - running[:, self.first_segments - 1]

@@ -5,6 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking import ape_loss
+
+# A value or gradient as small as this says that nothing is left to rank.
+NOTHING_LEFT = 1e-9
+
 
 class Batch(NamedTuple):
     logits: Tensor
@@ -52,3 +57,18 @@ def value_and_gradient(loss, batch: Batch, *args, **options) -> tuple:
     value = loss(logits, batch.targets, *args, **options)
     value.backward()
     return value.detach(), logits.grad
+
+
+def errors_against_pairs(loss, batch: Batch, **options) -> tuple[float, float]:
+    """Relative errors of value and gradient against pairs in float64."""
+    args = [batch.ious] if loss is ape_loss else []
+    value, gradient = value_and_gradient(loss, batch, *args, **options)
+    exact = batch._replace(logits=batch.logits.double(), ious=batch.ious.double())
+    args = [exact.ious] if loss is ape_loss else []
+    expected_value, expected_gradient = value_and_gradient(
+        loss, exact, *args, method='reference', **options
+    )
+    return (
+        relative_error(value, expected_value, least=NOTHING_LEFT),
+        relative_error(gradient, expected_gradient, least=NOTHING_LEFT),
+    )
