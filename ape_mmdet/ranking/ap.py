@@ -74,6 +74,8 @@ def ap_loss(
     arguments.check_positive('lamb', lamb)
     arguments.check_positive('delta', delta)
     arguments.check_number('threshold', threshold)
+    arguments.check_switch('hard_pairs', hard_pairs)
+    arguments.check_switch('interpolate', interpolate)
     arguments.check_choice('method', method, METHODS)
     targets = targets.to(torch.int8)
     if not (targets == 1).any():
