@@ -62,7 +62,8 @@ def ap_loss(
 
     Returns:
         Scalar, 1 minus the mean (interpolated) precision of the positives; 0
-        without positives. float64 for float64 logits, else float32.
+        without positives, NaN where a positive or negative logit is NaN or has
+        overflowed. float64 for float64 logits, else float32.
 
     Raises:
         TypeError: An argument of the wrong type or dtype.

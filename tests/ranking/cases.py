@@ -59,7 +59,9 @@ def value_and_gradient(loss, batch: Batch, *args, **options) -> tuple:
     return value.detach(), logits.grad
 
 
-def errors_against_pairs(loss, batch: Batch, **options) -> tuple[float, float]:
+def errors_against_pairs(
+    loss, batch: Batch, *, least: float = NOTHING_LEFT, **options
+) -> tuple[float, float]:
     """Relative errors of value and gradient against pairs in float64."""
     args = [batch.ious] if loss is ape_loss else []
     value, gradient = value_and_gradient(loss, batch, *args, **options)
@@ -69,6 +71,6 @@ def errors_against_pairs(loss, batch: Batch, **options) -> tuple[float, float]:
         loss, exact, *args, method='reference', **options
     )
     return (
-        relative_error(value, expected_value, least=NOTHING_LEFT),
-        relative_error(gradient, expected_gradient, least=NOTHING_LEFT),
+        relative_error(value, expected_value, least),
+        relative_error(gradient, expected_gradient, least),
     )

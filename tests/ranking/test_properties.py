@@ -159,10 +159,13 @@ def test_near_linear_ape_loss_is_the_pairwise_one_in_float64(batch, options):
 
 @LAW
 @given(batches, losses_with_options)
-def test_near_linear_form_in_float64_is_as_exact_as_that(batch, loss_and_options):
+def test_in_float64_the_near_linear_form_is_exact_to_nine_digits(
+    batch, loss_and_options
+):
     loss, options = loss_and_options
     batch = batch._replace(logits=batch.logits.double(), ious=batch.ious.double())
-    assert max(errors_against_pairs(loss, batch, **options)) <= 1e-9
+    # Pairs with lambda x below -40 are left out: up to 1e-15 in a sum.
+    assert max(errors_against_pairs(loss, batch, least=1e-5, **options)) <= 1e-9
 
 
 @LAW
@@ -261,8 +264,6 @@ def test_an_undefined_logit_that_counts_makes_the_loss_nan(
     assume((batch.targets == 1).any())
     counted = (batch.targets >= 0).nonzero().squeeze(1).tolist()
     place = random.choice(counted)
-    # An infinite negative is a number: wrong without limit. It has no NaN.
-    assume(batch.targets[place] == 1 or logit != logit)
     logits = batch.logits.clone()
     logits[place] = logit
     value, _ = run(loss, batch._replace(logits=logits), options)
