@@ -18,7 +18,7 @@ from ape_mmdet.ranking import ap_loss, ape_loss
 
 ASKED_FOR = os.environ.get('PROPERTY_EXAMPLES')
 LAW = settings(
-    max_examples=int(ASKED_FOR or 80),
+    max_examples=int(ASKED_FOR or 200),
     derandomize=not ASKED_FOR,
     database=None,
     deadline=None,
