@@ -62,7 +62,8 @@ def ap_loss(
 
     Returns:
         Scalar, 1 minus the mean (interpolated) precision of the positives; 0
-        without positives. float64 for float64 logits, else float32.
+        without positives, NaN where a positive or negative logit is NaN or has
+        overflowed. float64 for float64 logits, else float32.
 
     Raises:
         TypeError: An argument of the wrong type or dtype.
@@ -74,6 +75,8 @@ def ap_loss(
     arguments.check_positive('lamb', lamb)
     arguments.check_positive('delta', delta)
     arguments.check_number('threshold', threshold)
+    arguments.check_switch('hard_pairs', hard_pairs)
+    arguments.check_switch('interpolate', interpolate)
     arguments.check_choice('method', method, METHODS)
     targets = targets.to(torch.int8)
     if not (targets == 1).any():

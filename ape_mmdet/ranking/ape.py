@@ -59,8 +59,9 @@ def ape_loss(
             the same to about 1e-7, at a cost that grows with |P| x |N|.
 
     Returns:
-        Scalar; 0 where no positive has anything to outrank. float64 for
-        float64 logits, else float32.
+        Scalar; 0 where no positive has anything to outrank, NaN where a positive
+        or negative logit is NaN or has overflowed. float64 for float64 logits,
+        else float32.
 
     Raises:
         TypeError: An argument of the wrong type or dtype.

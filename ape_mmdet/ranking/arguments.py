@@ -7,6 +7,15 @@ import torch
 from torch import Tensor
 
 BALANCES = ('rank', 'num_neg')
+# Not all unsigned integers of torch can be compared.
+INTEGERS = (
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -19,14 +28,25 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def check_positive(name: str, value: float) -> None:
     """Raise ValueError unless ``value`` is a positive finite number."""
     check_number(name, value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f'{name} must be positive and finite, got {value!r}')
+    if not value > 0:
+        raise ValueError(f'{name} must be positive, got {value!r}')
 
 
 def check_number(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a number."""
-    if not isinstance(value, (int, float)) or math.isnan(value):
-        raise ValueError(f'{name} must be a number, got {value!r}')
+    """Raise ValueError unless ``value`` is a finite number."""
+    if not (_is_number(value) and math.isfinite(value)):
+        raise ValueError(f'{name} must be a finite number, got {value!r}')
+
+
+def _is_number(value) -> bool:
+    # To Python True is a number, too; as an argument it is a mistake.
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_switch(name: str, value: bool) -> None:
+    """Raise ValueError unless ``value`` is True or False: 'no' would be true."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False, got {value!r}')
 
 
 def check_max_pairs(max_pairs: int | None) -> None:
@@ -47,10 +67,12 @@ def resolve_cutoff(cutoff, lamb: float) -> float:
     """
     if cutoff is None:
         return -math.inf
-    if cutoff == 'auto':
+    if isinstance(cutoff, str) and cutoff == 'auto':
         return -4.0 / lamb
-    if isinstance(cutoff, str) or math.isnan(cutoff):
-        raise ValueError(f"cutoff must be 'auto', None or a number, got {cutoff!r}")
+    if not _is_number(cutoff) or math.isnan(cutoff) or cutoff == math.inf:
+        raise ValueError(
+            f"cutoff must be 'auto', None or a finite number, got {cutoff!r}"
+        )
     return float(cutoff)
 
 
@@ -70,7 +92,7 @@ def check_batch(logits: Tensor, targets: Tensor) -> None:
             )
     if not logits.is_floating_point():
         raise TypeError(f'logits must be floating point, got {logits.dtype}')
-    if targets.is_floating_point() or targets.is_complex():
+    if targets.dtype not in INTEGERS:
         raise TypeError(f'targets must be integers, got {targets.dtype}')
     if logits.shape != targets.shape:
         raise ValueError(

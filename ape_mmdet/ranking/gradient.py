@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ape_mmdet.ranking.arguments import computing_dtype
 
@@ -11,17 +10,38 @@ class _SetGradient(torch.autograd.Function):
     """Returns a value and answers backward with a gradient known beforehand."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(
+        ctx, logits: Tensor, anchor: Tensor, value: Tensor, gradient: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(gradient, anchor)
         ctx.dtype = logits.dtype
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor):
-        (gradient,) = ctx.saved_tensors
+        gradient, anchor = ctx.saved_tensors
         # Scaled first: a loss scaler keeps small gradients in half's range.
-        return (grad_output * gradient).to(ctx.dtype), None, None
+        scaled = (grad_output * gradient).to(ctx.dtype)
+        if torch.is_grad_enabled():  # Only with create_graph=True.
+            scaled = _Underivable.apply(scaled, anchor)
+        return scaled, None, None, None
+
+
+class _Underivable(torch.autograd.Function):
+    """The identity, to which backward is an error."""
+
+    @staticmethod
+    def forward(ctx, gradient: Tensor, anchor: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, _):
+        raise RuntimeError(
+            'ap_loss and ape_loss can be differentiated once only: their gradient '
+            'is set by the error-driven update, not derived from their value, so '
+            'that it has no derivative (gradient penalties and other uses of '
+            'create_graph=True need another loss)'
+        )
 
 
 def with_gradient(logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -36,7 +56,10 @@ def with_gradient(logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         ``value``, of the dtype of ``gradient``. Differentiable once: the
         gradient is a constant.
     """
-    return _SetGradient.apply(logits, value.to(gradient.dtype), gradient)
+    # Ties the gradient to the graph, so that deriving it is noticed, without
+    # keeping the logits in memory.
+    anchor = logits[:0].clone()
+    return _SetGradient.apply(logits, anchor, value.to(gradient.dtype), gradient)
 
 
 def nothing_to_rank(logits: Tensor) -> Tensor:

@@ -117,8 +117,11 @@ def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) ->
 
 
 def _undefined(positives: Tensor, negatives: Tensor) -> Tensor:
-    """NaN where the loss has no value, for NaN or infinite scores; else 0."""
-    defined = positives.isfinite().all() & ~negatives.amax().isnan()
+    """NaN for scores that are NaN or have overflowed; else 0.
+
+    A negative at -inf is none of them: it counts for nothing.
+    """
+    defined = positives.isfinite().all() & (negatives.amax() < math.inf)
     return torch.where(defined, 0.0, math.nan)
 
 

@@ -156,14 +156,14 @@ class SigmoidSums:
         last = torch.cat([apart, edge]).nonzero().squeeze(1)
         extent = ((cuts[last] - cuts[first]) / self.width).floor().long()
         num_bins = extent + self.num_near + 3
-        last_bins = num_bins.cumsum(0) - 1
-        first_bins = last_bins - num_bins + 1
+        self.last_bins = num_bins.cumsum(0) - 1
+        first_bins = self.last_bins - num_bins + 1
         self.starts = self.sorted_cuts[first].contiguous()
         self.num_bins = int(num_bins.sum())
         self.cells_per_bin = max(1, NUM_CELLS // self.num_bins)
         self.num_cells = self.num_bins * self.cells_per_bin
         self.first_cells = first_bins * self.cells_per_bin
-        self.last_cells = (last_bins + 1) * self.cells_per_bin - 1
+        self.last_cells = (self.last_bins + 1) * self.cells_per_bin - 1
         cluster = torch.repeat_interleave(num_bins, output_size=self.num_bins)
         within = torch.arange(self.num_bins, device=self.device)
         within = within - first_bins[cluster]
@@ -287,9 +287,16 @@ class SigmoidSums:
 
     def _sums(self, placed: 'AnyPlaced', kernels: list[Callable]) -> list[Tensor]:
         """Sums of S and, where it is asked for, softplus."""
-        running = running_sum(placed.moments)
+        # What lies between clusters is far from its bin's centre: in a running
+        # sum its powers would drown those of the bins behind it.
+        moments = placed.moments.clone()
+        moments[1:, self.last_segment_of_bin[self.last_bins]] = 0
+        running = running_sum(moments)
         at_end = running[:, self.last_segment_of_bin]
         per_bin = at_end.diff(dim=1, prepend=at_end.new_zeros(self.num_terms, 1))
+        per_bin[1, self.last_bins] = placed.moments[
+            1, self.last_segment_of_bin[self.last_bins]
+        ]
         # What rounding leaves of an empty bin must not pass for a candidate.
         per_bin *= per_bin[0] > 0
         above_cut = at_end[:, self.cut_bins] - running[:, self.first_segments - 1]

@@ -64,8 +64,10 @@ def value_and_gradient(loss, batch: Batch, *args, **options) -> tuple:
     return value.detach(), logits.grad
 
 
-def errors(loss, batch, **options) -> tuple:
-    """Relative errors of value and gradient against float64 pairs."""
+def errors_against_pairs(
+    loss, batch: Batch, *, least: float = NOTHING_LEFT, **options
+) -> tuple[float, float]:
+    """Relative errors of value and gradient against pairs in float64."""
     args = [batch.ious] if loss is ape_loss else []
     value, gradient = value_and_gradient(loss, batch, *args, **options)
     exact = batch._replace(logits=batch.logits.double(), ious=batch.ious.double())
@@ -74,8 +76,8 @@ def errors(loss, batch, **options) -> tuple:
         loss, exact, *args, method='reference', **options
     )
     return (
-        relative_error(value, expected_value, least=NOTHING_LEFT),
-        relative_error(gradient, expected_gradient, least=NOTHING_LEFT),
+        relative_error(value, expected_value, least),
+        relative_error(gradient, expected_gradient, least),
     )
 
 

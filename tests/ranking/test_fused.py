@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import ADVERSARIAL, Batch, errors, random_batch, random_options
+from cases import ADVERSARIAL, Batch, errors_against_pairs, random_batch, random_options
 
 from ape_mmdet.ranking import ap_loss, ape_loss, fused
 from ape_mmdet.ranking.smooth import SigmoidSums
@@ -71,7 +71,7 @@ class TestKernels:
             )
             batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
             options = random_options(rng)[loss is ape_loss]
-            found = errors(loss, on(device, batch), **options)
+            found = errors_against_pairs(loss, on(device, batch), **options)
             worst = max(worst, (max(found), seed))
         print(f'{loss.__name__}: worst relative error {worst[0]:.1e} (seed {worst[1]})')
         assert worst[0] <= TOLERANCE
@@ -93,7 +93,7 @@ class TestKernels:
     )
     def test_adversarial_batches(self, loss, options, device):
         found = {
-            name: max(errors(loss, on(device, batch), **options))
+            name: max(errors_against_pairs(loss, on(device, batch), **options))
             for name, batch in ADVERSARIAL.items()
         }
         assert max(found.values()) <= TOLERANCE, found
@@ -103,14 +103,14 @@ class TestKernels:
         batch = random_batch(
             3, num_positives=50, num_negatives=3000, dtype=torch.float64
         )
-        assert max(errors(loss, on(device, batch))) <= 1e-10
+        assert max(errors_against_pairs(loss, on(device, batch))) <= 1e-10
 
     @LOSSES
     def test_many_programs_with_tables_of_their_own(self, loss, device, monkeypatch):
         monkeypatch.setattr(fused, 'BLOCK', 64)
         monkeypatch.setattr(fused, 'MOST_REPLICAS', 3)
         batch = random_batch(5, num_positives=20, num_negatives=3000)
-        assert max(errors(loss, on(device, batch))) <= TOLERANCE
+        assert max(errors_against_pairs(loss, on(device, batch))) <= TOLERANCE
 
     @LOSSES
     @pytest.mark.parametrize('role', [0, 1], ids=['negative', 'positive'])

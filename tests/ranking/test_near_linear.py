@@ -6,7 +6,8 @@ import pytest
 import torch
 from cases import (
     ADVERSARIAL,
-    errors,
+    Batch,
+    errors_against_pairs,
     random_batch,
     random_options,
     value_and_gradient,
@@ -31,7 +32,7 @@ def test_random_batches(loss):
         )
         batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
         options = random_options(rng)[loss is ape_loss]
-        worst = max(worst, (max(errors(loss, batch, **options)), seed))
+        worst = max(worst, (max(errors_against_pairs(loss, batch, **options)), seed))
     print(f'{loss.__name__}: worst relative error {worst[0]:.1e} (seed {worst[1]})')
     assert worst[0] <= TOLERANCE
 
@@ -41,7 +42,7 @@ def test_random_batches(loss):
 @pytest.mark.parametrize('size', [(5000, 20_000), (20, 1_000_000)])
 def test_large_batches(loss, size):
     batch = random_batch(1, num_positives=size[0], num_negatives=size[1])
-    assert max(errors(loss, batch)) <= TOLERANCE
+    assert max(errors_against_pairs(loss, batch)) <= TOLERANCE
 
 
 @pytest.mark.parametrize('name', ADVERSARIAL)
@@ -58,7 +59,10 @@ def test_large_batches(loss, size):
     ids=str,
 )
 def test_adversarial_batches_of_ape_loss(name, options):
-    assert max(errors(ape_loss, ADVERSARIAL[name], **options)) <= ADVERSARIAL_TOLERANCE
+    assert (
+        max(errors_against_pairs(ape_loss, ADVERSARIAL[name], **options))
+        <= ADVERSARIAL_TOLERANCE
+    )
 
 
 @pytest.mark.parametrize('name', ADVERSARIAL)
@@ -75,13 +79,32 @@ def test_adversarial_batches_of_ape_loss(name, options):
     ids=str,
 )
 def test_adversarial_batches_of_ap_loss(name, options):
-    assert max(errors(ap_loss, ADVERSARIAL[name], **options)) <= ADVERSARIAL_TOLERANCE
+    assert (
+        max(errors_against_pairs(ap_loss, ADVERSARIAL[name], **options))
+        <= ADVERSARIAL_TOLERANCE
+    )
+
+
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_what_lies_between_clusters_of_positives_blurs_none(loss, dtype):
+    """Once its powers, in running sums, took the digits of the upper cluster."""
+    generator = torch.Generator().manual_seed(0)
+    between = torch.rand(3000, generator=generator) * 1.9e4 - 9.9e3
+    upper = 1e4 + torch.randn(40, generator=generator) / 64
+    batch = Batch(
+        torch.cat([torch.tensor([-1e4]), upper, between]).to(dtype),
+        torch.tensor([1] * 21 + [0] * 3020),
+        torch.rand(21, generator=generator),
+    )
+    tolerance = {torch.float32: TOLERANCE, torch.float64: 1e-10}[dtype]
+    assert max(errors_against_pairs(loss, batch, lamb=64.0)) <= tolerance
 
 
 @pytest.mark.parametrize('loss', [ap_loss, ape_loss])
 def test_float64_is_ranked_in_float64(loss):
     batch = random_batch(3, num_positives=50, num_negatives=3000, dtype=torch.float64)
-    assert max(errors(loss, batch)) <= 1e-10
+    assert max(errors_against_pairs(loss, batch)) <= 1e-10
 
 
 def test_chunks_of_candidates_add_up(monkeypatch):
