@@ -45,11 +45,10 @@ def ap(
     constant = None
     if balance == 'num_neg':
         constant = _num_hard(negatives, positives, threshold)
-    # Each positive meets itself at D(0) = 1/2 and counts as 1.
-    rank_positive = kernel.sums(kernel.add(positives.clone())) + 0.5
     placed = kernel.add(negatives.clone() if hard_pairs else negatives)
-    rank_negative = kernel.sums(placed)
-    rank = rank_positive + rank_negative
+    among, rank_negative = kernel.sums(kernel.add(positives.clone()), placed)
+    # Each positive meets itself at D(0) = 1/2 and counts as 1.
+    rank = among + 0.5 + rank_negative
     error = rank_negative / rank
     ranked_error = interpolated(error, positives) if interpolate else error
     scale = torch.where(error > 0, ranked_error / error, 1)
@@ -60,7 +59,7 @@ def ap(
     if hard_pairs:
         kernel = sums_above(threshold)
         placed = kernel.add(negatives)
-        lost = kernel.sums(placed)
+        (lost,) = kernel.sums(placed)
     gradient = kernel.spread(weights, placed)
     gradient[index] = (-weights * lost).to(gradient.dtype)
     return ranked_error.mean() + undefined, gradient
@@ -92,9 +91,11 @@ def ape(
     if balance == 'num_neg':
         constant = _num_hard(negatives, positives, threshold)
     placed = kernel.add(negatives)
-    sigmoids, errors = kernel.sums_and_errors(placed)
+    (among, _), (sigmoids, errors) = kernel.sums_and_errors(
+        kernel.add(positives.clone()), placed
+    )
     if balance == 'rank':
-        constant = sigmoids + kernel.sums(kernel.add(positives.clone()))
+        constant = among + sigmoids
     # A constant of 0 means that a cut-off above 0 left no pair at all.
     weights = torch.where(constant > 0, ious.double() / constant, 0) / num_ranked
     weights = weights + undefined

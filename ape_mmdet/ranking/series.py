@@ -40,9 +40,10 @@ def sigmoid_series(x: Tensor, num_terms: int) -> list[Tensor]:
     return terms
 
 
-def softplus_series(x: Tensor, sigmoid_terms: list[Tensor]) -> list[Tensor]:
+def softplus_series(x: Tensor, num_terms: int) -> list[Tensor]:
     """The same of softplus, whose derivative is S."""
-    higher = [s / (k + 1) for k, s in enumerate(sigmoid_terms[:-1])]
+    derivative = sigmoid_series(x, num_terms - 1)
+    higher = [s / (k + 1) for k, s in enumerate(derivative)]
     return [F.softplus(x), *higher]
 
 

@@ -11,7 +11,7 @@ sigmoid is 1, far above a positive, counts and sums of scores suffice.
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ SATURATION = {torch.float32: 18.0, torch.float64: 38.0}
 # lambda x down to which pairs count where no cut-off drops them: with 10^7
 # candidates, all of those below add less than 1e-10 to a sum.
 VANISHING = -40.0
+# Scores that tell whether most of a chunk lie high.
+SAMPLE = 1000
 # Entries of a table of rows x bins held at a time.
 TABLE = 2**20
 
@@ -52,11 +54,11 @@ def candidates_above(chunk: Tensor, lowest: Tensor) -> tuple[Tensor | None, Tens
     those below with ``lowest`` itself as their score, which counts nothing,
     and NaN as NaN.
     """
-    above = chunk > lowest
-    # Other devices are not waited for in order to count.
-    if not on_cpu(chunk) or 2 * int(above.count_nonzero()) > len(chunk):
+    # Other devices are not waited for in order to count; here a few must do.
+    sample = chunk[:: max(1, len(chunk) // SAMPLE)]
+    if not on_cpu(chunk) or 2 * int((sample > lowest).count_nonzero()) > len(sample):
         return None, torch.maximum(chunk, lowest)
-    index = above.nonzero().squeeze(1)
+    index = (chunk > lowest).nonzero().squeeze(1)
     return index, chunk.index_select(0, index)
 
 
@@ -250,21 +252,23 @@ class SigmoidSums:
         )
         return fused.place(candidates, self.sorted_cuts, centres, self.num_terms, grid)
 
+    @cached_property
+    def _search(self) -> KnotSearch:
+        """From scores to segments."""
+        cells = torch.arange(self.num_cells, dtype=torch.int32, device=self.device)
+        bin_of_cell = cells // self.cells_per_bin
+        return KnotSearch(
+            self.sorted_cuts, self._cells_of, self.num_cells, extra=bin_of_cell
+        )
+
     def _add_in_chunks(self, candidates: Tensor, centres: Tensor) -> 'Placed':
         moments = torch.zeros(
             self.num_terms, self.num_segments, dtype=torch.float64, device=self.device
         )
-        cells = torch.arange(self.num_cells, dtype=torch.int32, device=self.device)
-        search = KnotSearch(
-            self.sorted_cuts,
-            self._cells_of,
-            self.num_cells,
-            extra=cells // self.cells_per_bin,
-        )
         chunks = []
         for chunk in in_chunks(candidates):
             index, scores = candidates_above(chunk, self.sorted_cuts[0])
-            segments = search.passed(scores)
+            segments = self._search.passed(scores)
             place = chunk if index is None else None
             offsets = torch.sub(scores, centres.index_select(0, segments), out=place)
             moments[0] += count_by(segments, self.num_segments)
@@ -276,45 +280,46 @@ class SigmoidSums:
             chunks.append((index, segments, offsets))
         return Placed(moments, chunks, candidates)
 
-    def sums(self, placed: 'AnyPlaced') -> Tensor:
-        """Sum of S for each positive, float64 (num_pos,)."""
-        return self._sums(placed, [sigmoid_series])[0]
+    def sums(self, *placed: 'AnyPlaced') -> list[Tensor]:
+        """Sums of S for each positive, float64 (num_pos,), by what :meth:`add` gave."""
+        (sigmoids,) = self._sums(placed, [sigmoid_series])
+        return list(sigmoids)
 
-    def sums_and_errors(self, placed: 'AnyPlaced') -> tuple[Tensor, Tensor]:
-        """Sum of S and of softplus / lambda for each positive, float64 (num_pos,)."""
-        sigmoids, softpluses = self._sums(placed, [sigmoid_series, _softplus_series])
-        return sigmoids, softpluses / self.lamb
+    def sums_and_errors(self, *placed: 'AnyPlaced') -> list[tuple[Tensor, Tensor]]:
+        """Sums of S and of softplus / lambda; see :meth:`sums`."""
+        sigmoids, softpluses = self._sums(placed, [sigmoid_series, softplus_series])
+        return list(zip(sigmoids, softpluses / self.lamb))
 
-    def _sums(self, placed: 'AnyPlaced', kernels: list[Callable]) -> list[Tensor]:
-        """Sums of S and, where it is asked for, softplus."""
+    def _sums(
+        self, placed: tuple['AnyPlaced', ...], kernels: list[Callable]
+    ) -> list[Tensor]:
+        """Sums of S and, where it is asked for, softplus: (len(placed), num_pos)."""
+        all_moments = torch.stack([one.moments for one in placed])
         # What lies between clusters is far from its bin's centre: in a running
         # sum its powers would drown those of the bins behind it.
-        moments = placed.moments.clone()
-        moments[1:, self.last_segment_of_bin[self.last_bins]] = 0
+        between = self.last_segment_of_bin[self.last_bins]
+        moments = all_moments.clone()
+        moments[:, 1:, between] = 0
         running = running_sum(moments)
-        at_end = running[:, self.last_segment_of_bin]
-        per_bin = at_end.diff(dim=1, prepend=at_end.new_zeros(self.num_terms, 1))
-        per_bin[1, self.last_bins] = placed.moments[
-            1, self.last_segment_of_bin[self.last_bins]
-        ]
+        at_end = running[:, :, self.last_segment_of_bin]
+        per_bin = at_end.diff(dim=2, prepend=torch.zeros_like(at_end[:, :, :1]))
+        per_bin[:, 1, self.last_bins] = all_moments[:, 1, between]
         # What rounding leaves of an empty bin must not pass for a candidate.
-        per_bin *= per_bin[0] > 0
-        above_cut = at_end[:, self.cut_bins] - running[:, self.first_segments - 1]
-        above_cut *= above_cut[0] > 0
+        per_bin *= per_bin[:, :1] > 0
+        above_cut = at_end[:, :, self.cut_bins] - running[:, :, self.first_segments - 1]
+        above_cut *= above_cut[:, :1] > 0
 
-        # In the bin of a cut-off, what is above it.
-        x = self.lamb * (self.centres[self.cut_bins] - self.positives)
         sums = [
-            near + _contract(self._at_cut(series, x), above_cut)
+            near + (self._at_cut[series] * above_cut).sum(dim=1)
             for series, near in zip(kernels, self._near_sums(per_bin, kernels))
         ]
         # Far above all is saturated: S = 1, softplus = x.
         far = self.cut_bins + self.num_near
-        num_far = at_end[0, -1] - at_end[0, far]
+        num_far = at_end[:, 0, -1:] - at_end[:, 0, far]
         sums[0] += num_far
         if len(sums) > 1:
-            totals = running_sum(per_bin[1] + per_bin[0] * self.centres)
-            linear = totals[-1] - totals[far] - num_far * self.positives
+            totals = running_sum(per_bin[:, 1] + per_bin[:, 0] * self.centres)
+            linear = totals[:, -1:] - totals[:, far] - num_far * self.positives
             sums[1] += self.lamb * linear
         return sums
 
@@ -334,8 +339,7 @@ class SigmoidSums:
         per_bin[0] += running_sum(saturated)
 
         # In the bin of a cut-off, only the segments above it.
-        x = self.lamb * (self.centres[self.cut_bins] - self.positives)
-        terms = self._at_cut(sigmoid_series, x)
+        terms = self._at_cut[sigmoid_series]
         starting = torch.stack(
             [
                 sum_by(self.first_segments, weights * term, self.num_segments)
@@ -365,26 +369,43 @@ class SigmoidSums:
         powers = torch.arange(NUM_OFFSET_TERMS[self.dtype], device=self.device)
         self.offset_powers = offsets[:, None] ** powers
 
-    def _at_cut(self, series: Callable, x: Tensor) -> list[Tensor]:
-        """Polynomials about points x, of the bins of cut-offs."""
-        return polynomial(series(x, self.num_terms + 1), self.lamb)
+    @cached_property
+    def _at_cut(self) -> dict[Callable, Tensor]:
+        """Polynomials of the bins of cut-offs, (num_terms, num_pos), by series."""
+        x = self.lamb * (self.centres[self.cut_bins] - self.positives)
+        return {
+            series: torch.stack(polynomial(series(x, self.num_terms + 1), self.lamb))
+            for series in (sigmoid_series, softplus_series)
+        }
 
     def _near_kernel(self, series: Callable) -> Tensor:
         return near_kernel(series, self.lamb, self.lowest, self.dtype, self.device)
 
     def _near_sums(self, per_bin: Tensor, kernels: list[Callable]) -> list[Tensor]:
-        """Sums over the near bins for each kernel, float64 (num_pos,)."""
+        """Sums over the near bins for each kernel, float64.
+
+        Args:
+            per_bin: (len(placed), num_terms, num_bins).
+            kernels: Series of each.
+
+        Returns:
+            (len(placed), num_pos) for each kernel.
+        """
         kernel = torch.cat(
             [self._near_kernel(series).transpose(0, 1) for series in kernels], dim=2
         ).flatten(0, 1)
+        by_row = torch.stack([self._by_row(bins, kernel) for bins in per_bin])
+        by_kernel = by_row[:, self.rows].chunk(len(kernels), dim=2)
+        return [(sums * self.offset_powers).sum(dim=2) for sums in by_kernel]
+
+    def _by_row(self, per_bin: Tensor, kernel: Tensor) -> Tensor:
+        """Sums over the near bins of each row, (num_rows, columns of kernel)."""
         # The moments of the bins above a bin, side by side.
-        windows = per_bin.T.contiguous().flatten()
+        windows = per_bin.T.flatten()
         windows = windows.unfold(0, self.num_near * self.num_terms, self.num_terms)
-        by_row = torch.cat(
+        return torch.cat(
             [windows.index_select(0, bins + 1) @ kernel for bins in self._row_blocks()]
         )
-        by_kernel = by_row[self.rows].chunk(len(kernels), dim=1)
-        return [(sums * self.offset_powers).sum(dim=1) for sums in by_kernel]
 
     def _near_coefficients(self, weights: Tensor) -> Tensor:
         """What positives add to the polynomials of their near bins."""
@@ -450,12 +471,3 @@ class Placed:
 
 
 AnyPlaced = Placed | fused.FusedPlaced
-
-
-def _softplus_series(x: Tensor, num_terms: int) -> list[Tensor]:
-    return softplus_series(x, sigmoid_series(x, num_terms))
-
-
-def _contract(terms: list[Tensor], moments: Tensor) -> Tensor:
-    """Sum of term times moment over terms."""
-    return sum(term * moment for term, moment in zip(terms, moments))

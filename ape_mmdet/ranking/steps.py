@@ -95,8 +95,11 @@ class StepSums:
             chunks.append((index, passed, offsets))
         return Placed(torch.stack([counts.double(), totals]), chunks, candidates)
 
-    def sums(self, placed: AnyPlaced) -> Tensor:
-        """Sum of H for each positive, float64 (num_pos,)."""
+    def sums(self, *placed: AnyPlaced) -> list[Tensor]:
+        """Sums of H for each positive, float64 (num_pos,), by what :meth:`add` gave."""
+        return [self._sum(one) for one in placed]
+
+    def _sum(self, placed: AnyPlaced) -> Tensor:
         # Segment i + 1 begins above knot i. Nothing counts below the first.
         counts, totals = placed.moments[:, 1:]
         scores = totals + counts * self.knots.double()
