@@ -11,6 +11,10 @@ STYLES = {
     'APE, pairwise reference': dict(color='#0072B2', linestyle=':', marker='s'),
     'APE, loop': dict(color='#0072B2', linestyle='--', marker='^'),
     'APE, loop, Q = 100,000': dict(color='#56B4E9', linestyle='-.', marker='v'),
+    'APE, loop by index': dict(color='#CC79A7', linestyle='--', marker='^'),
+    'APE, loop by index, Q = 100,000': dict(
+        color='#CC79A7', linestyle='-.', marker='v'
+    ),
     'AP, S(8)': dict(color='#009E73', linewidth=2.5, marker='o'),
     'AP, H(0.5)': dict(color='#D55E00', linewidth=2.5, marker='o'),
     'AP, H(0.5), pairwise reference': dict(color='#D55E00', linestyle=':', marker='s'),

@@ -47,20 +47,24 @@ MOST_GIGAPAIRS = {
     'APE, pairwise reference': 0.6,
     'AP, pairwise reference': 0.6,
     'APE, loop': 0.6,
+    'APE, loop by index': 0.6,
     'APE, loop, Q = 100,000': 10.0,
+    'APE, loop by index, Q = 100,000': 10.0,
     'AP, H(0.5), loop': 0.6,
     'AP, H(0.5), bucketed': 10.0,
 }
 # What is compared: a name, what is slow, what is fast, and where.
 RATIOS = [
-    ('APE loop over APE', 'APE, loop', 'APE', (500, 1_000_000)),
-    (
-        'APE loop with Q over APE, every pair',
-        'APE, loop, Q = 100,000',
-        'APE',
-        (500, 1_000_000),
+    ('loop over APE', 'APE, loop', 'APE', (500, 1_000_000)),
+    ('loop by index over APE', 'APE, loop by index', 'APE', (500, 1_000_000)),
+    *(
+        (f'{loop}, Q = 100,000, over APE with every pair', name, 'APE', size)
+        for size in ((500, 1_000_000), (2000, 300_000))
+        for loop, name in (
+            ('loop', 'APE, loop, Q = 100,000'),
+            ('loop by index', 'APE, loop by index, Q = 100,000'),
+        )
     ),
-    ('the same', 'APE, loop, Q = 100,000', 'APE', (2000, 300_000)),
     ('bucketed AP over AP', 'AP, H(0.5), bucketed', 'AP, H(0.5)', (500, 1_000_000)),
     ('APE over focal loss', 'APE', FOCAL, (500, 1_000_000)),
     ('the same', 'APE', FOCAL, (1000, 7_000_000)),
@@ -95,6 +99,12 @@ def entrants(logits: Tensor, targets: Tensor, ious: Tensor) -> dict[str, Callabl
         'APE, loop': lambda: peers.ape_per_positive(logits, targets, ious),
         'APE, loop, Q = 100,000': lambda: peers.ape_per_positive(
             logits, targets, ious, max_pairs=100_000
+        ),
+        'APE, loop by index': lambda: peers.ape_per_positive(
+            logits, targets, ious, by_index=True
+        ),
+        'APE, loop by index, Q = 100,000': lambda: peers.ape_per_positive(
+            logits, targets, ious, by_index=True, max_pairs=100_000
         ),
         'AP, S(8)': ap(),
         'AP, H(0.5)': ap(distance='step'),

@@ -13,6 +13,8 @@ from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
 from ape_mmdet.ranking.methods import METHODS
 
 
+# Sizes differ from step to step: torch.compile would compile it over and over.
+@torch.compiler.disable
 def ape_loss(
     logits: Tensor,
     targets: Tensor,

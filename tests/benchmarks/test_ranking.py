@@ -29,9 +29,12 @@ def batch():
     return logits, targets, torch.rand(60, generator=generator)
 
 
+@pytest.mark.parametrize('by_index', [False, True])
 @pytest.mark.parametrize('max_pairs', [None, 1000])
-def test_the_loop_over_positives_computes_ape_loss(peers, batch, max_pairs):
-    value, gradient = peers.ape_per_positive(*batch, max_pairs=max_pairs)
+def test_the_loop_over_positives_computes_ape_loss(peers, batch, max_pairs, by_index):
+    value, gradient = peers.ape_per_positive(
+        *batch, max_pairs=max_pairs, by_index=by_index
+    )
     expected = peers.by_autograd(ape_loss, *batch, max_pairs=max_pairs)
     torch.testing.assert_close((value, gradient), expected)
 
