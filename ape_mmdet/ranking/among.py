@@ -51,10 +51,9 @@ def against_worse_localised(
         not_worse = columns[shared:reached] >= num_worse[rows, None]
         excluded[:, shared:].masked_fill_(not_worse, -torch.inf)
         x = positives[None, :reached] - positives[rows, None]
-        x.mul_(lamb).add_(excluded)
-        errors = F.softplus(x).sum(dim=1, dtype=torch.float64)
-        value += (weights[rows] * errors).sum()
+        x = torch.add(excluded, x, alpha=lamb)
+        value += (weights[rows] * F.softplus(x).sum(dim=1)).sum()
         sigmoids = x.sigmoid_()
         gradient[:reached] += weights[rows].to(x.dtype) @ sigmoids
-        gradient[rows] -= weights[rows] * sigmoids.sum(dim=1, dtype=torch.float64)
+        gradient[rows] -= weights[rows] * sigmoids.sum(dim=1)
     return value / lamb, gradient
