@@ -44,7 +44,7 @@ class Grid(NamedTuple):
 
 
 class FusedPlaced:
-    """Candidates in their groups; see ``smooth.Placed``.
+    """Candidates in their groups; see ``placed.Placed``.
 
     Attributes:
         moments: Sums of powers of their offsets, float64, (num_terms,

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ape_mmdet.ranking import fused
-from ape_mmdet.ranking.devices import count_by, in_chunks, running_sum, sum_by
+from ape_mmdet.ranking.devices import count_by, in_chunks, running_sum
 from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.placed import AnyPlaced, candidates_above, place
 from ape_mmdet.ranking.search import KnotSearch
-from ape_mmdet.ranking.smooth import AnyPlaced, Placed, candidates_above
 
 
 def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
@@ -75,25 +75,7 @@ class StepSums:
         last breakpoint they passed by.
         """
         last_passed = torch.cat([self.knots[:1], self.knots])
-        if fused.is_chosen(candidates):
-            return fused.place(candidates, self.knots, last_passed, 2)
-        return self._add_in_chunks(candidates, last_passed)
-
-    def _add_in_chunks(self, candidates: Tensor, last_passed: Tensor) -> Placed:
-        num_segments = len(last_passed)
-        counts = torch.zeros(num_segments, dtype=torch.int64, device=candidates.device)
-        totals = counts.double()
-        search = KnotSearch(self.knots)
-        chunks = []
-        for chunk in in_chunks(candidates):
-            index, scores = candidates_above(chunk, self.knots[0])
-            passed = search.passed(scores)
-            place = chunk if index is None else None
-            offsets = torch.sub(scores, last_passed.index_select(0, passed), out=place)
-            counts += count_by(passed, num_segments)
-            totals += sum_by(passed, offsets, num_segments)
-            chunks.append((index, passed, offsets))
-        return Placed(torch.stack([counts.double(), totals]), chunks, candidates)
+        return place(candidates, KnotSearch(self.knots), last_passed, num_terms=2)
 
     def sums(self, *placed: AnyPlaced) -> list[Tensor]:
         """Sums of H for each positive, float64 (num_pos,), by what :meth:`add` gave."""

@@ -11,7 +11,7 @@ import torch
 from cases import random_batch, value_and_gradient
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ape_mmdet.ranking import among, ap_loss, ape_loss, devices, search, smooth
+from ape_mmdet.ranking import among, ap_loss, ape_loss, devices, placed, search
 
 # Operations whose result's size or value has to come back from the device.
 WAITING = {
@@ -78,7 +78,7 @@ class Watch(TorchDispatchMode):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Take every tensor for one on another device; count what is fetched."""
-    for module in (among, devices, search, smooth):
+    for module in (among, devices, placed, search):
         monkeypatch.setattr(module, 'on_cpu', lambda tensor: False)
     fetched = Counter()
     tolist = torch.Tensor.tolist
