@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time of a training iteration with one config and with others, side by side.
 
-    python benchmarks/training.py CONFIG OTHER [...] [--iterations 40]
+    python benchmarks/training.py CONFIG [CONFIG ...] [--iterations 40]
 
 The models take turns on the same batches, as trained so far. Loading data is
 left out: it is the same for all. Prints medians and their ratio to the last
@@ -10,10 +10,13 @@ config's, as Markdown.
 
 import argparse
 import copy
+import sys
 import time
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from mmengine.config import Config
@@ -51,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('configs', nargs='+')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument('--iterations', type=int, default=40)
     args = parser.parse_args()
     configs = [Config.fromfile(name) for name in args.configs]

@@ -54,6 +54,8 @@ def against_worse_localised(
         x = torch.add(excluded, x, alpha=lamb)
         value += (weights[rows] * F.softplus(x).sum(dim=1)).sum()
         sigmoids = x.sigmoid_()
-        gradient[:reached] += weights[rows].to(x.dtype) @ sigmoids
         gradient[rows] -= weights[rows] * sigmoids.sum(dim=1)
+        # Not a product of matrices: autocast would take that in half precision.
+        sigmoids *= weights[rows, None].to(x.dtype)
+        gradient[:reached] += sigmoids.sum(dim=0)
     return value / lamb, gradient

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ INTEGERS = (
 )
 
 
+# Beyond, products with logits leave the range in which they can be computed.
+LARGEST = 1e6
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -26,21 +31,25 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a positive finite number."""
-    check_number(name, value)
-    if not value > 0:
-        raise ValueError(f'{name} must be positive, got {value!r}')
+    """Raise ValueError unless ``value`` is a positive number of a usual size."""
+    if not (_is_number(value) and 1 / LARGEST <= value <= LARGEST):
+        raise ValueError(
+            f'{name} must be a positive number, from {1 / LARGEST:g} to '
+            f'{LARGEST:g}, got {value!r}'
+        )
 
 
 def check_number(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number."""
-    if not (_is_number(value) and math.isfinite(value)):
-        raise ValueError(f'{name} must be a finite number, got {value!r}')
+    """Raise ValueError unless ``value`` is a number of a usual size."""
+    if not (_is_number(value) and abs(value) <= LARGEST):
+        raise ValueError(
+            f'{name} must be a number, from {-LARGEST:g} to {LARGEST:g}, got {value!r}'
+        )
 
 
 def _is_number(value) -> bool:
     # To Python True is a number, too; as an argument it is a mistake.
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_switch(name: str, value: bool) -> None:
@@ -53,7 +62,11 @@ def check_max_pairs(max_pairs: int | None) -> None:
     """Raise ValueError unless Q is None or a positive integer."""
     if max_pairs is None:
         return
-    if isinstance(max_pairs, bool) or not isinstance(max_pairs, int) or max_pairs < 1:
+    if (
+        isinstance(max_pairs, bool)
+        or not isinstance(max_pairs, Integral)
+        or max_pairs < 1
+    ):
         raise ValueError(
             'max_pairs (Q) must be a positive integer, or None to keep every '
             f'negative, got {max_pairs!r}'
@@ -69,10 +82,7 @@ def resolve_cutoff(cutoff, lamb: float) -> float:
         return -math.inf
     if isinstance(cutoff, str) and cutoff == 'auto':
         return -4.0 / lamb
-    if not _is_number(cutoff) or math.isnan(cutoff) or cutoff == math.inf:
-        raise ValueError(
-            f"cutoff must be 'auto', None or a finite number, got {cutoff!r}"
-        )
+    check_number('cutoff', cutoff)
     return float(cutoff)
 
 

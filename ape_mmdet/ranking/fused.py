@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ape_mmdet.ranking.near_bins import NUM_TERMS
+
 # Candidates for each program of a kernel.
 BLOCK = 1024
 # Programs that add to one entry of a table wait for each other. They share out
@@ -98,12 +100,10 @@ def works_on(device: torch.device) -> bool:
     """
     if find_spec('triton') is None:
         return False
-    knots = torch.zeros(1, device=device)
-    grid = Grid(knots, knots.long(), knots.long(), 1.0, 1)
-    coefficients = torch.zeros(2, 2, device=device)
     try:
-        placed = place(knots.clone(), knots, coefficients[0], 2, grid)
-        placed.polynomials(coefficients)
+        for dtype, num_terms in NUM_TERMS.items():
+            _try_kernels(device, dtype, num_terms)
+        torch.cuda.synchronize(device)
     # Compilers, assemblers and drivers that are absent, or too old for each
     # other or for the device, end in exceptions of all kinds.
     except Exception as error:
@@ -118,6 +118,17 @@ def works_on(device: torch.device) -> bool:
         )
         return False
     return True
+
+
+def _try_kernels(device: torch.device, dtype: torch.dtype, num_terms: int) -> None:
+    """Launch every kernel as the losses do."""
+    knots = torch.zeros(1, device=device, dtype=dtype)
+    grid = Grid(knots, knots.long(), knots.long(), 1.0, 1)
+    for terms, layout in ((num_terms, grid), (2, None)):
+        coefficients = torch.zeros(terms, 2, device=device, dtype=dtype)
+        placed = place(knots.clone(), knots, coefficients[0], terms, layout)
+        placed.polynomials(coefficients)
+    count_between(knots, knots)
 
 
 def place(

@@ -46,6 +46,7 @@ def bins_of(
 
 @triton.jit(
     do_not_specialize=[
+        'num_scores',
         'cells_per_bin',
         'num_knots',
         'num_clusters',
@@ -112,7 +113,7 @@ def place(
             tl.atomic_add(sums, power, mask=counted, sem='relaxed')
 
 
-@triton.jit(do_not_specialize=['num_groups'])
+@triton.jit(do_not_specialize=['num_offsets', 'num_groups'])
 def evaluate(
     offsets,
     groups,

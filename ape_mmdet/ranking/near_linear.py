@@ -7,13 +7,22 @@ from torch import Tensor
 
 from ape_mmdet.ranking.among import against_worse_localised
 from ape_mmdet.ranking.devices import where_float64_is
+from ape_mmdet.ranking.near_bins import BIN_WIDTH
 from ape_mmdet.ranking.pairs import (
+    cut_offs,
     highest,
     interpolated,
     num_with_adaptive_negatives,
+    undefined_by,
 )
 from ape_mmdet.ranking.smooth import SigmoidSums
 from ape_mmdet.ranking.steps import StepSums, count_above
+
+# float32 scores are ranked in float64 where they lie so far from 0 that the
+# distance of neighbouring numbers is more than this part of a bin or of delta.
+FINENESS = 1 / 64
+# Scores beyond count as this: farther out, float64 is too coarse as well.
+FARTHEST = 1e12
 
 
 @where_float64_is
@@ -30,11 +39,15 @@ def ap(
     interpolate: bool,
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of the AP loss, as ``reference.ap``."""
+    dtype = scores.dtype
     index = (targets == 1).nonzero().squeeze(1)
+    scale = delta if distance == 'step' else BIN_WIDTH / lamb
+    scores = _precise(scores, scores[index], scale)
     positives = scores[index]
     negatives = _negatives(scores, targets)
-    undefined = _undefined(positives, negatives)
-    positives = positives.nan_to_num()
+    undefined = undefined_by(positives, negatives)
+    positives = _within_reach(positives.nan_to_num())
+    negatives.clamp_(max=FARTHEST)
 
     def sums_above(cutoff: float) -> StepSums | SigmoidSums:
         if distance == 'step':
@@ -51,9 +64,9 @@ def ap(
     rank = among + 0.5 + rank_negative
     error = rank_negative / rank
     ranked_error = interpolated(error, positives) if interpolate else error
-    scale = torch.where(error > 0, ranked_error / error, 1)
+    interpolation = torch.where(error > 0, ranked_error / error, 1)
 
-    weights = scale / (rank if constant is None else constant) / len(positives)
+    weights = interpolation / (rank if constant is None else constant) / len(positives)
     weights = weights + undefined
     lost = rank_negative
     if hard_pairs:
@@ -62,7 +75,7 @@ def ap(
         (lost,) = kernel.sums(placed)
     gradient = kernel.spread(weights, placed)
     gradient[index] = (-weights * lost).to(gradient.dtype)
-    return ranked_error.mean() + undefined, gradient
+    return ranked_error.mean() + undefined, gradient.to(dtype)
 
 
 @where_float64_is
@@ -78,13 +91,16 @@ def ape(
     threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of the APE loss, as ``reference.ape``."""
+    dtype = scores.dtype
     index = (targets == 1).nonzero().squeeze(1)
+    scores = _precise(scores, scores[index], BIN_WIDTH / lamb)
     by_iou = ious.argsort(stable=True)
     index, ious = index[by_iou], ious[by_iou]
     positives = scores[index]
     negatives = _negatives(scores, targets, max_pairs)
-    undefined = _undefined(positives, negatives)
-    positives = positives.nan_to_num()
+    undefined = undefined_by(positives, negatives)
+    positives = _within_reach(positives.nan_to_num())
+    negatives.clamp_(max=FARTHEST)
     num_ranked = num_with_adaptive_negatives(ious, int((targets == 0).count_nonzero()))
 
     kernel = SigmoidSums(positives, lamb, cutoff)
@@ -106,7 +122,22 @@ def ape(
     gradient = kernel.spread(weights, placed)
     of_positives -= weights * sigmoids
     gradient[index] = of_positives.to(gradient.dtype)
-    return value + (weights * errors).sum(), gradient
+    return value + (weights * errors).sum(), gradient.to(dtype)
+
+
+def _precise(scores: Tensor, positives: Tensor, scale: float) -> Tensor:
+    """The scores, in float64 where float32 is too coarse for differences.
+
+    Args:
+        scale: What is small for a difference.
+    """
+    farthest = float(_within_reach(positives.nan_to_num()).abs().amax())
+    spacing = farthest * torch.finfo(scores.dtype).eps
+    return scores.double() if spacing > FINENESS * scale else scores
+
+
+def _within_reach(scores: Tensor) -> Tensor:
+    return scores.clamp(-FARTHEST, FARTHEST)
 
 
 def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) -> Tensor:
@@ -117,15 +148,6 @@ def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) ->
     return negatives
 
 
-def _undefined(positives: Tensor, negatives: Tensor) -> Tensor:
-    """NaN for scores that are NaN or have overflowed; else 0.
-
-    A negative at -inf is none of them: it counts for nothing.
-    """
-    defined = positives.isfinite().all() & (negatives.amax() < math.inf)
-    return torch.where(defined, 0.0, math.nan)
-
-
 def _num_hard(negatives: Tensor, positives: Tensor, threshold: float) -> Tensor:
     """N_neg(u) of Eq. 5, at least 1, float64."""
-    return count_above(negatives, positives.double() + threshold).clamp(min=1)
+    return count_above(negatives, cut_offs(positives, threshold)).clamp(min=1)

@@ -115,11 +115,32 @@ def num_with_adaptive_negatives(ious: Tensor, num_negatives: int) -> int:
     return max(1, int((ious > ious.min()).sum()))
 
 
-def round_down(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The largest number of ``dtype`` that is not above each float64 value.
+def undefined_by(positives: Tensor, negatives: Tensor) -> Tensor:
+    """NaN for scores that are NaN or have overflowed; else 0.
 
-    For v of that dtype, v > value is then the same as v > round_down(value).
+    A negative at -inf is none of them: it counts for nothing.
     """
-    rounded = values.to(dtype)
+    defined = positives.isfinite().all()
+    if len(negatives):
+        defined = defined & (negatives.amax() < torch.inf)
+    return torch.where(defined, 0.0, torch.nan)
+
+
+def cut_offs(positives: Tensor, difference: float) -> Tensor:
+    """The largest score that is not more than ``difference`` above each positive.
+
+    For scores v of that dtype, v - u > difference is the same as v > cut-off.
+
+    Args:
+        positives: Finite, (num_pos,).
+        difference: Finite.
+    """
+    exact = positives.double()
+    cuts = exact + difference
+    if difference < 0:
+        # A difference too small for float64 to change a score lowers it too.
+        below = torch.nextafter(exact, torch.full_like(exact, -torch.inf))
+        cuts = torch.where(cuts == exact, below, cuts)
+    rounded = cuts.to(positives.dtype)
     below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-    return torch.where(rounded.double() > values, below, rounded)
+    return torch.where(rounded.double() > cuts, below, rounded)

@@ -21,6 +21,7 @@ from ape_mmdet.ranking.pairs import (
     num_hard_negatives,
     num_with_adaptive_negatives,
     split_by_target,
+    undefined_by,
 )
 
 
@@ -73,7 +74,8 @@ def ap(
     gradient = torch.zeros_like(scores)
     gradient[ranking.positive_index] = positive_gradient / len(positives)
     gradient[ranking.negative_index] = negative_gradient / len(positives)
-    return ranked_error.mean(), gradient
+    undefined = undefined_by(positives, negatives)
+    return ranked_error.mean() + undefined, gradient + undefined
 
 
 def _ranks(ranking: Ranking, pair_error: Distance) -> tuple[Tensor, Tensor]:
@@ -143,7 +145,8 @@ def ape(
     gradient = torch.zeros_like(scores)
     gradient[ranking.negative_index] = candidate_gradient[: len(negatives)]
     gradient[ranking.positive_index] = candidate_gradient[len(negatives) :]
-    return value, gradient
+    undefined = undefined_by(positives, negatives)
+    return value + undefined, gradient + undefined
 
 
 def _adaptive_negatives(ious: Tensor, block: slice, num_negatives: int) -> Tensor:

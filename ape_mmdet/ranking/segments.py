@@ -42,7 +42,6 @@ class Segments:
         self.sorted_cuts, order = cuts.sort()
         self._lay_out_bins(num_near)
         self._divide_into_segments(order)
-        self._measure_rounding()
 
     def _lay_out_bins(self, num_near: int) -> None:
         """Bins from the first cut-off to saturation above the last.
@@ -106,22 +105,6 @@ class Segments:
             indices, cuts_in_bin + 1, output_size=self.num_segments
         )
 
-    def _measure_rounding(self) -> None:
-        """What turns powers of offsets from rounded centres into those from
-        exact ones: (t - r)^k = sum_j recentring[k, j] t^j, by segment.
-
-        The difference of close numbers is exact, so that of a score and a
-        rounded centre is.
-        """
-        rounding = self.centres - self.centres.to(self.dtype).double()
-        rounding = rounding[self.bin_of_segment]
-        self.recentring = rounding.new_zeros(
-            self.num_terms, self.num_terms, self.num_segments
-        )
-        for k in range(self.num_terms):
-            for j in range(k + 1):
-                self.recentring[k, j] = math.comb(k, j) * (-rounding) ** (k - j)
-
     @cached_property
     def _search(self) -> KnotSearch:
         """From scores to segments."""
@@ -145,13 +128,15 @@ class Segments:
             self.cells_per_bin / self.width,
             self.cells_per_bin,
         )
+        # The difference of close numbers is exact, so that of a score and a
+        # rounded centre is.
         centres = self.centres.to(self.dtype)[self.bin_of_segment]
         placed = place(candidates, self._search, centres, self.num_terms, grid)
-        # A moment comes from no higher ones: an infinite score makes these
-        # infinite, and 0 times that is NaN.
+        moments = placed.moments
+        # A moment comes from no higher ones, so the highest is done first.
         for k in range(self.num_terms - 1, 0, -1):
-            terms = self.recentring[k, : k + 1] * placed.moments[: k + 1]
-            placed.moments[k] = terms.sum(dim=0)
+            for j in range(k):
+                moments[k] += self._recentring(k, j) * moments[j]
         return placed
 
     def polynomials(self, coefficients: Tensor, placed: AnyPlaced) -> Tensor:
@@ -159,8 +144,20 @@ class Segments:
 
         Args:
             coefficients: In offsets from the exact centres, float64,
-                (num_terms, num_segments), lowest power first.
+                (num_terms, num_segments), lowest power first. Overwritten.
             placed: What :meth:`place` returned.
         """
-        coefficients = torch.einsum('kjs,ks->js', self.recentring, coefficients)
+        for j in range(self.num_terms - 1):
+            for k in range(j + 1, self.num_terms):
+                coefficients[j] += self._recentring(k, j) * coefficients[k]
         return placed.polynomials(coefficients.to(self.dtype))
+
+    def _recentring(self, k: int, j: int) -> Tensor:
+        """How much of t^j is in (t - r)^k, by segment: t is an offset from the
+        rounded centre of a bin, t - r from the exact one."""
+        return math.comb(k, j) * (-self._rounding) ** (k - j)
+
+    @cached_property
+    def _rounding(self) -> Tensor:
+        rounding = self.centres.to(self.dtype).double()
+        return (self.centres - rounding)[self.bin_of_segment]

@@ -24,7 +24,7 @@ from ape_mmdet.ranking.near_bins import (
     num_near_bins,
     polynomial,
 )
-from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.pairs import cut_offs
 from ape_mmdet.ranking.placed import AnyPlaced
 from ape_mmdet.ranking.segments import Segments
 from ape_mmdet.ranking.series import sigmoid_series, softplus_series
@@ -54,7 +54,7 @@ class SigmoidSums:
         self.lowest = max(cutoff, VANISHING / lamb)
         self.num_near = num_near_bins(lamb, self.lowest, positives.dtype)
         self.positives = positives.double()
-        self.cuts = round_down(self.positives + self.lowest, positives.dtype)
+        self.cuts = cut_offs(positives, self.lowest)
         self.segments = Segments(
             self.cuts, BIN_WIDTH / lamb, self.num_near, self.num_terms
         )
@@ -105,8 +105,10 @@ class SigmoidSums:
         num_far = at_end[:, 0, -1:] - at_end[:, 0, far]
         sums[0] += num_far
         if len(sums) > 1:
-            totals = running_sum(per_bin[:, 1] + per_bin[:, 0] * segments.centres)
-            linear = totals[:, -1:] - totals[:, far] - num_far * self.positives
+            # From the top down: what is lowest may be largest by far.
+            scores = per_bin[:, 1] + per_bin[:, 0] * segments.centres
+            totals = running_sum(scores.flip(1)).flip(1)
+            linear = totals[:, far + 1] - num_far * self.positives
             sums[1] += self.lamb * linear
         return sums
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ape_mmdet.ranking import fused
 from ape_mmdet.ranking.devices import count_by, in_chunks, running_sum
-from ape_mmdet.ranking.pairs import round_down
+from ape_mmdet.ranking.pairs import cut_offs
 from ape_mmdet.ranking.placed import AnyPlaced, candidates_above, place
 from ape_mmdet.ranking.search import KnotSearch
 
@@ -20,17 +20,17 @@ def count_above(candidates: Tensor, thresholds: Tensor) -> Tensor:
 
     Args:
         candidates: Scores, (n,).
-        thresholds: float64, (num_pos,).
+        thresholds: Of the same dtype, (num_pos,).
 
     Returns:
         float64, (num_pos,).
     """
-    ordered, order = round_down(thresholds, candidates.dtype).sort()
+    ordered, order = thresholds.sort()
     if fused.is_chosen(candidates):
         counts = fused.count_between(candidates, ordered)
     else:
         counts = _count_between(candidates, ordered)
-    result = torch.empty_like(thresholds)
+    result = torch.empty_like(thresholds, dtype=torch.float64)
     # Equal thresholds: all their candidates stand behind the last of them.
     result[order] = counts.flip(0).cumsum(0).flip(0).double()
     return result
@@ -61,12 +61,21 @@ class StepSums:
         self.positives = positives.double()
         num_pos = len(positives)
         # H is 0 up to the first breakpoint and 1 from the second.
-        first = round_down(self.positives + max(cutoff, -delta), self.dtype)
-        second = round_down(self.positives + max(cutoff, delta), self.dtype)
-        self.knots, order = torch.cat([first, second]).sort()
+        first = cut_offs(positives, max(cutoff, -delta))
+        second = cut_offs(positives, max(cutoff, delta))
+        # Stable: of equal knots, ramps begin before any ends.
+        self.knots, order = torch.cat([first, second]).sort(stable=True)
         segments = torch.empty_like(order)
         segments[order] = torch.arange(2 * num_pos, device=order.device)
         self.first, self.second = segments.split(num_pos)
+        # Above each knot: whether any ramp is under way, and where that began.
+        change = torch.ones_like(order)
+        change[self.second] = -1
+        self.on_ramp = change.cumsum(0) > 0
+        begins = self.on_ramp & ~F.pad(self.on_ramp, (1, 0))[:-1]
+        places = torch.arange(2 * num_pos, device=order.device)
+        begun = torch.where(begins, places, 0).cummax(0).values
+        self.origins = self.knots.double()[begun]
 
     def add(self, candidates: Tensor) -> AnyPlaced:
         """Place candidates between the breakpoints; see ``SigmoidSums.add``.
@@ -84,11 +93,14 @@ class StepSums:
     def _sum(self, placed: AnyPlaced) -> Tensor:
         # Segment i + 1 begins above knot i. Nothing counts below the first.
         counts, totals = placed.moments[:, 1:]
-        scores = totals + counts * self.knots.double()
+        # Far from where its ramp began, a score would drown the others' sums.
+        scores = (totals + counts * (self.knots.double() - self.origins)) * self.on_ramp
         above = running_sum(counts.flip(0)).flip(0)
-        below = torch.cat([scores.new_zeros(1), running_sum(scores)])
+        below = F.pad(running_sum(scores), (1, 0))
         num_ramp = above[self.first] - above[self.second]
-        ramp = below[self.second] - below[self.first] - num_ramp * self.positives
+        origins = self.origins[self.first]
+        ramp = below[self.second] - below[self.first]
+        ramp -= num_ramp * (self.positives - origins)
         return above[self.second] + ramp / (2 * self.delta) + num_ramp / 2
 
     def spread(self, weights: Tensor, placed: AnyPlaced) -> Tensor:
@@ -97,7 +109,8 @@ class StepSums:
         slope_change = weights.new_zeros(len(self.knots))
         slope_change[self.first] = weights / (2 * self.delta)
         slope_change[self.second] = -weights / (2 * self.delta)
-        slopes = running_sum(slope_change)
+        # What rounding leaves of no slope would be multiplied by any distance.
+        slopes = running_sum(slope_change) * self.on_ramp
         # Value just above each knot: what the last segment rose to, and jumps
         # where a cut-off takes the foot of a ramp away or all of it.
         rise = torch.cat(

@@ -66,6 +66,7 @@ def test_focal_loss_is_mmdetections(peers, batch):
 
 @pytest.mark.slow
 def test_one_command_prints_a_page_and_draws_it(tmp_path):
+    pytest.importorskip('matplotlib')
     command = [sys.executable, FOLDER / 'ranking.py', '--quick', '--out', tmp_path]
     result = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=600

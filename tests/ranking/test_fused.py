@@ -155,7 +155,12 @@ def test_in_the_interpreter(repository):
     # Its tensors are too small for threads, which wait for each other.
     environment = dict(os.environ, TRITON_INTERPRET='1', OMP_NUM_THREADS='1')
     done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True
+        command,
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'passed' in done.stdout and 'skipped' not in done.stdout, done.stdout
@@ -282,6 +287,7 @@ class TestChoice:
 
     def test_importing_the_losses_leaves_triton_alone(self):
         code = (
-            "import sys; import ape_mmdet.ranking; assert 'triton' not in sys.modules"
+            'import sys; import ape_mmdet.ranking; '
+            "assert 'ape_mmdet.ranking.fused_kernels' not in sys.modules"
         )
         subprocess.run([sys.executable, '-c', code], check=True)

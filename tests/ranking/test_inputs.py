@@ -359,7 +359,8 @@ MISTAKES = [
     dict(targets=torch.full((N,), 255, dtype=torch.uint8)),
     dict(targets=torch.full((N,), -2)),
     dict(targets=torch.zeros(N, dtype=torch.long, device='meta')),
-    *[dict(lamb=lamb) for lamb in (0.0, -8.0, NAN, INF, None, '8', True)],
+    *[dict(lamb=lamb) for lamb in (0.0, -8.0, NAN, INF, None, '8', True, 10**400)],
+    *[dict(lamb=lamb) for lamb in (1e-38, 1e39)],
     *[dict(threshold=threshold) for threshold in (NAN, INF, -INF, None, '0')],
     *[dict(balance=balance) for balance in ('none', None, ['rank'])],
     *[dict(method=method) for method in ('fast', None)],
@@ -381,6 +382,7 @@ MISTAKES_OF_APE = [
     dict(ious=torch.rand(NUM_POSITIVES, device='meta')),
     *[dict(max_pairs=max_pairs) for max_pairs in (0, -1, 1e5, True, '1')],
     *[dict(cutoff=cutoff) for cutoff in ('none', NAN, INF, True, [0.0], 1j)],
+    *[dict(cutoff=cutoff) for cutoff in (1e300, -1e300)],
 ]
 
 

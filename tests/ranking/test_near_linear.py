@@ -51,6 +51,7 @@ def test_large_batches(loss, size):
     [
         dict(),
         dict(lamb=64.0),
+        dict(lamb=48.0),
         dict(lamb=0.5),
         dict(cutoff=None),
         dict(balance='num_neg', threshold=0.0),
@@ -71,6 +72,7 @@ def test_adversarial_batches_of_ape_loss(name, options):
     [
         dict(),
         dict(lamb=64.0),
+        dict(lamb=48.0),
         dict(distance='step'),
         dict(distance='step', delta=0.01),
         dict(distance='step', delta=4.0, hard_pairs=True),
@@ -99,6 +101,70 @@ def test_what_lies_between_clusters_of_positives_blurs_none(loss, dtype):
     )
     tolerance = {torch.float32: TOLERANCE, torch.float64: 1e-10}[dtype]
     assert max(errors_against_pairs(loss, batch, lamb=64.0)) <= tolerance
+
+
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+@pytest.mark.parametrize('lamb', [3.0, 8.0, 60.0])
+@pytest.mark.parametrize('level', [2e4, 2.6e5, 1e6, 1e8])
+def test_scores_where_float32_is_coarse(loss, lamb, level):
+    batch = random_batch(6, num_positives=30, num_negatives=400)
+    batch = batch._replace(logits=batch.logits + level)
+    assert max(errors_against_pairs(loss, batch, lamb=lamb)) <= ADVERSARIAL_TOLERANCE
+
+
+def test_steps_narrower_than_float32_is_fine():
+    batch = random_batch(6, num_positives=30, num_negatives=400)
+    batch = batch._replace(logits=batch.logits + 1e4)
+    errors = errors_against_pairs(ap_loss, batch, distance='step', delta=0.01)
+    assert max(errors) <= ADVERSARIAL_TOLERANCE
+
+
+@pytest.mark.parametrize('options', [dict(), dict(distance='step', delta=0.01)])
+def test_a_chain_of_positives_far_apart(options):
+    """Farther than the saturation of most, nearer than a new cluster."""
+    logits = torch.arange(3000) * 14.4 - 20_000
+    targets = torch.ones(6000, dtype=torch.long)
+    targets[3000:] = 0
+    batch = Batch(torch.cat([logits, logits + 0.1]), targets, torch.rand(3000))
+    errors = errors_against_pairs(ap_loss, batch, **options)
+    assert max(errors) <= ADVERSARIAL_TOLERANCE
+
+
+def test_many_low_negatives_do_not_drown_the_ramps_above():
+    low = torch.linspace(-99_999, -99_998, 100_000)
+    logits = torch.cat([torch.tensor([-1e5, 0.0, 0.003]), low])
+    targets = torch.zeros(len(logits), dtype=torch.long)
+    targets[:2] = 1
+    batch = Batch(logits, targets, torch.rand(2))
+    errors = errors_against_pairs(ap_loss, batch, distance='step', delta=0.01)
+    assert max(errors) <= ADVERSARIAL_TOLERANCE
+
+
+@pytest.mark.parametrize('distance', ['step', 'sigmoid'])
+def test_opposite_scores_as_far_as_they_go(distance):
+    batch = random_batch(7, num_positives=30, num_negatives=500)
+    batch.logits[(batch.targets == 1).nonzero()[0]] = -1e30
+    batch.logits[(batch.targets == 0).nonzero()[0]] = 1e30
+    errors = errors_against_pairs(ap_loss, batch, distance=distance)
+    assert max(errors) <= ADVERSARIAL_TOLERANCE
+
+
+@pytest.mark.parametrize('cutoff', [-1e-17, -1e-9, 1e-9])
+def test_cutoffs_too_small_to_change_a_score(cutoff):
+    batch = random_batch(8, num_positives=30, num_negatives=300, ties=True)
+    errors = errors_against_pairs(ape_loss, batch, cutoff=cutoff)
+    assert max(errors) <= TOLERANCE
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('loss', [ap_loss, ape_loss])
+def test_nothing_is_ranked_in_half_precision(loss, dtype):
+    batch = random_batch(9, num_positives=500, num_negatives=20_000)
+    args = [batch.ious] if loss is ape_loss else []
+    expected = value_and_gradient(loss, batch, *args)
+    with torch.autocast('cpu', dtype=dtype):
+        found = value_and_gradient(loss, batch, *args)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
 @pytest.mark.parametrize('loss', [ap_loss, ape_loss])
