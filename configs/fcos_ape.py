@@ -1,2 +1,2 @@
 # APE loss on FCOS, every pair.
-_base_ = './_base_/recipes/fcos_coco.py'
+_base_ = './_base_/recipes/fcos_{{$APE_DATASET:coco}}.py'

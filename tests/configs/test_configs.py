@@ -132,3 +132,15 @@ def test_focal_baseline_differs_in_the_loss_alone():
         for key in ('type', 'loss_cls', 'reg_decoded_bbox'):
             config.model.bbox_head.pop(key, None)
     assert focal.to_dict() == ape.to_dict()
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch):
+    """The same file: data, size of the backbone and schedule are the recipe's."""
+    for_coco = load(name)
+    monkeypatch.setenv('APE_DATASET', 'bccd')
+    for_bccd = load(name)
+    assert 'bccd' in for_bccd.train_dataloader.dataset.data_root
+    assert for_bccd.model.bbox_head.num_classes == 3
+    assert for_bccd.model.bbox_head.loss_cls == for_coco.model.bbox_head.loss_cls
+    assert for_bccd.model.bbox_head.type == for_coco.model.bbox_head.type
