@@ -106,12 +106,14 @@ def ape(
     kernel = SigmoidSums(positives, lamb, cutoff)
     if balance == 'num_neg':
         constant = _num_hard(negatives, positives, threshold)
-    placed = kernel.add(negatives)
-    (among, _), (sigmoids, errors) = kernel.sums_and_errors(
-        kernel.add(positives.clone()), placed
-    )
-    if balance == 'rank':
-        constant = among + sigmoids
+        placed = kernel.add(negatives)
+        ((sigmoids, errors),) = kernel.sums_and_errors(placed)
+    else:
+        placed = kernel.add(negatives)
+        (sigmoids, errors), (among, _) = kernel.sums_and_errors(
+            placed, kernel.add(positives.clone())
+        )
+        constant = sigmoids + among
     # A constant of 0 means that a cut-off above 0 left no pair at all.
     weights = torch.where(constant > 0, ious.double() / constant, 0) / num_ranked
     weights = weights + undefined

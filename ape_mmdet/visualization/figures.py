@@ -13,6 +13,8 @@ from ape_mmdet.ranking.distances import sigmoid, step
 DELTAS = (1.0, 0.5, 0.25, 0.125)
 LAMBDAS = (2.0, 4.0, 8.0, 16.0)
 THRESHOLD = 0.25
+# Differences of logits at which the distance functions are drawn.
+X = torch.linspace(-2, 2, 801)
 # Told apart by colour-blind readers (Okabe and Ito).
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')
 DIFFERENCE = r'$x_{uv} = \hat P_v - \hat P_u$'
@@ -24,9 +26,8 @@ def draw_step(out_file: str | Path) -> None:
     Args:
         out_file: Picture to write.
     """
-    x = torch.linspace(-2, 2, 801)
-    curves = {rf'$\delta = {delta:g}$': step(x, delta) for delta in DELTAS}
-    _draw_curves(x, curves, r'$H(x; \delta)$', out_file)
+    curves = {rf'$\delta = {delta:g}$': step(X, delta) for delta in DELTAS}
+    _draw_curves(curves, r'$H(x; \delta)$', out_file)
 
 
 def draw_sigmoid(out_file: str | Path) -> None:
@@ -35,9 +36,8 @@ def draw_sigmoid(out_file: str | Path) -> None:
     Args:
         out_file: Picture to write.
     """
-    x = torch.linspace(-2, 2, 801)
-    curves = {rf'$\lambda = {lamb:g}$': sigmoid(x, lamb) for lamb in LAMBDAS}
-    _draw_curves(x, curves, r'$S(x; \lambda)$', out_file)
+    curves = {rf'$\lambda = {lamb:g}$': sigmoid(X, lamb) for lamb in LAMBDAS}
+    _draw_curves(curves, r'$S(x; \lambda)$', out_file)
 
 
 def draw_threshold(out_file: str | Path) -> None:
@@ -93,13 +93,11 @@ def gradients_of_pairs(differences: Tensor, *, hard_pairs: bool) -> Tensor:
     return torch.stack(gradients)
 
 
-def _draw_curves(
-    x: Tensor, curves: dict[str, Tensor], label: str, out_file: str | Path
-) -> None:
+def _draw_curves(curves: dict[str, Tensor], label: str, out_file: str | Path) -> None:
     figure = Figure(figsize=(5, 3.6), layout='constrained')
     axes = figure.subplots()
     for (name, values), colour in zip(curves.items(), COLOURS):
-        axes.plot(x, values, label=name, color=colour, linewidth=2)
+        axes.plot(X, values, label=name, color=colour, linewidth=2)
     axes.set(xlabel=DIFFERENCE, ylabel=label, xlim=(-2, 2))
     axes.grid(alpha=0.3)
     axes.legend()

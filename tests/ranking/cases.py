@@ -103,6 +103,19 @@ def random_options(rng: random.Random) -> tuple:
     return ap, ape
 
 
+def random_case(seed: int, loss, num_negatives: list[int]) -> tuple[Batch, dict]:
+    """A batch of a random size and scale, and options of the loss."""
+    rng = random.Random(seed)
+    batch = random_batch(
+        seed,
+        num_positives=rng.choice([1, 2, 30, 300]),
+        num_negatives=rng.choice(num_negatives),
+        ties=rng.random() < 0.3,
+    )
+    batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
+    return batch, random_options(rng)[loss is ape_loss]
+
+
 def adversarial_batches() -> Iterator[tuple[str, Batch]]:
     """Names and batches that a method in bins or between knots may get wrong."""
     ordinary = random_batch(0, num_positives=40, num_negatives=2000)

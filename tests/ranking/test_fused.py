@@ -7,7 +7,6 @@ them in a process of its own.
 
 import math
 import os
-import random
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import ADVERSARIAL, Batch, errors_against_pairs, random_batch, random_options
+from cases import ADVERSARIAL, Batch, errors_against_pairs, random_batch, random_case
 
 from ape_mmdet.ranking import ap_loss, ape_loss, fused
 from ape_mmdet.ranking.smooth import SigmoidSums
@@ -62,15 +61,7 @@ class TestKernels:
     def test_random_batches(self, loss, device):
         worst = (0.0, None)
         for seed in range(25):
-            rng = random.Random(seed)
-            batch = random_batch(
-                seed,
-                num_positives=rng.choice([1, 2, 30, 300]),
-                num_negatives=rng.choice([0, 1, 300, 1019, 5000]),
-                ties=rng.random() < 0.3,
-            )
-            batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
-            options = random_options(rng)[loss is ape_loss]
+            batch, options = random_case(seed, loss, [0, 1, 300, 1019, 5000])
             found = errors_against_pairs(loss, on(device, batch), **options)
             worst = max(worst, (max(found), seed))
         print(f'{loss.__name__}: worst relative error {worst[0]:.1e} (seed {worst[1]})')

@@ -1,7 +1,5 @@
 """The near-linear form is the pairwise form, on random and adversarial batches."""
 
-import random
-
 import pytest
 import torch
 from cases import (
@@ -9,7 +7,7 @@ from cases import (
     Batch,
     errors_against_pairs,
     random_batch,
-    random_options,
+    random_case,
     value_and_gradient,
 )
 
@@ -23,15 +21,7 @@ ADVERSARIAL_TOLERANCE = 1e-5
 def test_random_batches(loss):
     worst = (0.0, None)
     for seed in range(150):
-        rng = random.Random(seed)
-        batch = random_batch(
-            seed,
-            num_positives=rng.choice([1, 2, 30, 300]),
-            num_negatives=rng.choice([0, 1, 300, 20_000]),
-            ties=rng.random() < 0.3,
-        )
-        batch = batch._replace(logits=batch.logits * rng.choice([0.3, 1, 3]))
-        options = random_options(rng)[loss is ape_loss]
+        batch, options = random_case(seed, loss, [0, 1, 300, 20_000])
         worst = max(worst, (max(errors_against_pairs(loss, batch, **options)), seed))
     print(f'{loss.__name__}: worst relative error {worst[0]:.1e} (seed {worst[1]})')
     assert worst[0] <= TOLERANCE
