@@ -32,25 +32,35 @@ def seconds_in_turns(calls: dict[str, Callable], device: str) -> dict[str, float
 def extra_megabytes(call: Callable, device: str) -> float:
     """Highest memory during one call over that before it, in MiB."""
     if device != 'cpu':
-        before = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated() / 2**20
+    elif platform.system() == 'Linux':
+        before = _resident('VmRSS')
+    else:
+        before = math.nan
+    return peak_megabytes(call, device) - before
+
+
+def peak_megabytes(call: Callable, device: str) -> float:
+    """Highest memory during one call, in MiB; NaN where that is not known.
+
+    On a GPU what torch has given out, on a CPU all of the process.
+    """
+    if device != 'cpu':
         torch.cuda.reset_peak_memory_stats()
         call()
         torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    return _extra_resident(call)
-
-
-def _extra_resident(call: Callable) -> float:
-    """Linux notes the highest resident memory, and a process may set it back."""
+        return torch.cuda.max_memory_allocated() / 2**20
     if platform.system() != 'Linux':
+        call()
         return math.nan
-    before = _resident('VmRSS')
+    # Linux notes the highest resident memory, and a process may set it back.
     try:
         Path('/proc/self/clear_refs').write_text('5')
     except OSError:  # Some containers forbid it.
+        call()
         return math.nan
     call()
-    return _resident('VmHWM') - before
+    return _resident('VmHWM')
 
 
 def _resident(field: str) -> float:

@@ -12,13 +12,15 @@ class APLoss(RankingLoss):
     """AP loss: see :func:`ape_mmdet.ranking.ap_loss`.
 
     Args:
-        distance: ``'sigmoid'`` for S(x; lambda), ``'step'`` for H(x; delta).
+        distance: ``'sigmoid'`` for S(x; lambda), ``'step'`` for H(x; delta),
+            ``'cross-entropy'`` for the loss whose derivative is S(x; lambda).
         lamb: Steepness of the sigmoid, in 1 / logit.
         delta: Half-width of the step, in logits.
         balance: ``'rank'`` or ``'num_neg'``.
         threshold: T, in logits.
         hard_pairs: Whether pairs at or below T lose their error.
         interpolate: Whether precision is interpolated.
+        method: ``'near-linear'``, or ``'reference'`` for the pairwise form.
         loss_weight: Factor on the loss.
         use_sigmoid: Only True; read by MMDetection's heads.
     """
@@ -32,6 +34,7 @@ class APLoss(RankingLoss):
         threshold: float = 0.25,
         hard_pairs: bool = False,
         interpolate: bool = True,
+        method: str = 'near-linear',
         loss_weight: float = 1.0,
         use_sigmoid: bool = True,
     ) -> None:
@@ -45,6 +48,7 @@ class APLoss(RankingLoss):
             threshold=threshold,
             hard_pairs=hard_pairs,
             interpolate=interpolate,
+            method=method,
         )
 
     def forward(

@@ -19,6 +19,7 @@ class APELoss(RankingLoss):
             keeps all.
         balance: ``'rank'`` or ``'num_neg'``.
         threshold: T, in logits.
+        method: ``'near-linear'``, or ``'reference'`` for the pairwise form.
         loss_weight: Factor on the loss.
         use_sigmoid: Only True; read by MMDetection's heads.
     """
@@ -30,6 +31,7 @@ class APELoss(RankingLoss):
         max_pairs: int | None = None,
         balance: str = 'rank',
         threshold: float = 0.25,
+        method: str = 'near-linear',
         loss_weight: float = 1.0,
         use_sigmoid: bool = True,
     ) -> None:
@@ -41,6 +43,7 @@ class APELoss(RankingLoss):
             max_pairs=max_pairs,
             balance=balance,
             threshold=threshold,
+            method=method,
         )
 
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:

@@ -44,11 +44,20 @@ def ap_loss(
 
     The gradient is set, not derived: D is never differentiated.
 
+    With ``distance='cross-entropy'`` the same gradient is derived, from
+
+    .. math::
+        L = \frac{1}{|P|} \sum_u \sum_{v \in N}
+            \frac{\log(1 + e^{\lambda x_{uv}})}{\lambda\,\mathrm{BC}(u)}
+
+    with S as D and BC(u) a constant (appendix, Section 2).
+
     Args:
         logits: Classification logits of a batch, floating point, shape (n,).
         targets: 1 for positives, 0 for negatives, -1 for entries to ignore,
             integer, shape (n,).
-        distance: ``'sigmoid'`` for S(x; lambda), ``'step'`` for H(x; delta).
+        distance: ``'sigmoid'`` for S(x; lambda), ``'step'`` for H(x; delta),
+            ``'cross-entropy'`` for the loss whose derivative is S(x; lambda).
         lamb: Steepness of the sigmoid, in 1 / logit.
         delta: Half-width of the step, in logits.
         balance: The balance constant BC(u): ``'rank'`` is
@@ -63,9 +72,10 @@ def ap_loss(
             the same to about 1e-7, at a cost that grows with |P| x |N|.
 
     Returns:
-        Scalar, 1 minus the mean (interpolated) precision of the positives; 0
-        without positives, NaN where a positive or negative logit is NaN or has
-        overflowed. float64 for float64 logits, else float32.
+        Scalar, 1 minus the mean (interpolated) precision of the positives, or L
+        with the cross entropy; 0 without positives, NaN where a positive or
+        negative logit is NaN or has overflowed. float64 for float64 logits,
+        else float32.
 
     Raises:
         TypeError: An argument of the wrong type or dtype.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 Distance = Callable[[Tensor], Tensor]
 
-DISTANCES = ('step', 'sigmoid')
+DISTANCES = ('step', 'sigmoid', 'cross-entropy')
 
 
 def step(x: Tensor, delta: float) -> Tensor:
@@ -34,7 +34,11 @@ def cross_entropy(x: Tensor, lamb: float) -> Tensor:
 
 
 def make_distance(name: str, lamb: float, delta: float) -> Distance:
-    """The distance called ``name`` as a function of the difference alone."""
+    """The distance called ``name`` as a function of the difference alone.
+
+    Of the cross entropy it is the sigmoid: what ranks are counted by, and the
+    derivative of what is lost.
+    """
     if name == 'step':
         return lambda x: step(x, delta)
     return lambda x: sigmoid(x, lamb)

@@ -73,9 +73,13 @@ def ap(
         kernel = sums_above(threshold)
         placed = kernel.add(negatives)
         (lost,) = kernel.sums(placed)
+    value = ranked_error.mean() + undefined
+    if distance == 'cross-entropy':
+        ((_, errors),) = kernel.sums_and_errors(placed)
+        value = (weights * errors).sum()
     gradient = kernel.spread(weights, placed)
     gradient[index] = (-weights * lost).to(gradient.dtype)
-    return ranked_error.mean() + undefined, gradient.to(dtype)
+    return value, gradient.to(dtype)
 
 
 @where_float64_is

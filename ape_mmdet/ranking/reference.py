@@ -58,6 +58,7 @@ def ap(
     ranked_error = interpolated(error, positives) if interpolate else error
     scale = torch.where(error > 0, ranked_error / error, 1)
 
+    value = scores.new_zeros(())
     positive_gradient = torch.zeros_like(positives)
     negative_gradient = torch.zeros_like(negatives)
     for block in blocks(len(positives), len(negatives), scores.device):
@@ -65,17 +66,33 @@ def ap(
         constant = (
             rank[block] if balance == 'rank' else num_hard_negatives(x, threshold)
         )
-        loss_uv = pair_error(x) * (scale[block] / constant)[:, None]
+        weight = (scale[block] / constant)[:, None] / len(positives)
         if hard_pairs:
-            loss_uv = loss_uv * (x > threshold)
-        positive_gradient[block] = -loss_uv.sum(dim=1)
-        negative_gradient += loss_uv.sum(dim=0)
+            weight = weight * (x > threshold)
+        if distance == 'cross-entropy':
+            of_block, error_gradient = _derived(x, weight, lamb)
+            value += of_block
+        else:
+            error_gradient = weight * pair_error(x)
+        positive_gradient[block] = -error_gradient.sum(dim=1)
+        negative_gradient += error_gradient.sum(dim=0)
 
     gradient = torch.zeros_like(scores)
-    gradient[ranking.positive_index] = positive_gradient / len(positives)
-    gradient[ranking.negative_index] = negative_gradient / len(positives)
+    gradient[ranking.positive_index] = positive_gradient
+    gradient[ranking.negative_index] = negative_gradient
     undefined = undefined_by(positives, negatives)
-    return ranked_error.mean() + undefined, gradient + undefined
+    if distance != 'cross-entropy':
+        value = ranked_error.mean()
+    return value + undefined, gradient + undefined
+
+
+def _derived(x: Tensor, weight: Tensor, lamb: float) -> tuple[Tensor, Tensor]:
+    """The weighted cross entropy of pairs and its gradient in x, by autograd."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value = (weight * cross_entropy(x, lamb)).sum()
+    (gradient,) = torch.autograd.grad(value, x)
+    return value.detach(), gradient
 
 
 def _ranks(ranking: Ranking, pair_error: Distance) -> tuple[Tensor, Tensor]:

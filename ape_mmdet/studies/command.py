@@ -1,7 +1,8 @@
 """What ``tools/reproduce.py`` does."""
 
+import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +16,22 @@ from rich.progress import (
 )
 
 from ape_mmdet.engine.errors import UserError
+from ape_mmdet.studies.experiments import EXPERIMENTS, TUNING
+from ape_mmdet.studies.gradients import compare_forms
 from ape_mmdet.studies.report import write_report
-from ape_mmdet.studies.runs import Run, plan
-from ape_mmdet.studies.tables import STUDIES
+from ape_mmdet.studies.runs import DATASET_VARIABLE, Run, plan, resolve
+from ape_mmdet.studies.tables import TABLES, Row, Study
+from ape_mmdet.studies.training import Trainer
+
+# What can be asked for, and the studies that it means. All but tuning is 'all'.
+GROUPS = {
+    **{name: {name: study} for name, study in TABLES.items()},
+    'section2': {'section2': EXPERIMENTS['section2']},
+    'baselines': {
+        name: study for name, study in EXPERIMENTS.items() if name != 'section2'
+    },
+    'tuning': TUNING,
+}
 
 
 def reproduce(arguments: Sequence[str] | None = None) -> None:
@@ -30,20 +44,53 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         UserError: A row failed. The others were trained all the same.
     """
     args = _parser().parse_args(arguments)
-    names = list(STUDIES) if 'all' in args.studies else args.studies
-    studies = {name: STUDIES[name] for name in dict.fromkeys(names)}
+    studies = _chosen(args.studies)
     runs = plan(list(studies.values()), args.dataset, args.seeds, args.work_dir)
+    trainings = {run.work_dir: run for run in runs.values()}
     if args.dry_run:
-        _print_plan(runs, args.gpus)
+        _print_plan(list(trainings.values()), args.gpus)
         return
-    failures = _train(runs, args)
+    failures = _train(list(trainings.values()), args)
     for name, study in studies.items():
         out = args.work_dir / args.dataset / name
-        print(write_report(study, runs, out))
+        print(write_report(study, args.dataset, runs, out))
+        if name == 'section2':
+            _add_gradients(study, runs, out.with_suffix('.md'))
         print(f'\nSaved as {out}.md, .csv and .png\n')
     if failures:
         listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failures)
-        raise UserError(f'{len(failures)} of {len(runs)} trainings failed:\n{listed}')
+        raise UserError(
+            f'{len(failures)} of {len(trainings)} trainings failed:\n{listed}'
+        )
+
+
+def _add_gradients(
+    study: Study, runs: Mapping[tuple[Row, int], Run], report: Path
+) -> None:
+    """Section 2 also compares gradients, on what its default row learnt."""
+    run = next(run for (row, _), run in runs.items() if row.name == study.default)
+    if run.result() is None:
+        return
+    compared = compare_forms(resolve(run.row, run.dataset), run.last_checkpoint)
+    text = (
+        '\n#### Gradients, relative to the error-driven update in float64\n\n'
+        f'{compared}'
+    )
+    print(text)
+    with open(report, 'a') as stream:
+        stream.write(f'{text}\n')
+
+
+def _chosen(names: Sequence[str]) -> dict[str, Study]:
+    """The studies of some groups, each once."""
+    if 'all' in names:
+        names = [*names, *(group for group in GROUPS if group != 'tuning')]
+    return {
+        name: study
+        for group in names
+        if group != 'all'
+        for name, study in GROUPS[group].items()
+    }
 
 
 def _parser() -> ArgumentParser:
@@ -51,10 +98,16 @@ def _parser() -> ArgumentParser:
         description="Train the rows of the paper's tables and report what they "
         'reached. Rows that are done are skipped, those cut off are resumed.'
     )
-    parser.add_argument('studies', nargs='+', choices=[*STUDIES, 'all'])
+    parser.add_argument('studies', nargs='+', choices=[*GROUPS, 'all'])
     parser.add_argument('--dataset', choices=['coco', 'bccd'], default='coco')
     parser.add_argument('--seeds', type=int, default=3, help='trainings of each row')
     parser.add_argument('--gpus', type=int, default=1, help='of each training')
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='trainings at a time, each on GPUs or a share of the cores of its own',
+    )
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/studies'), help='for all'
     )
@@ -67,7 +120,8 @@ def _parser() -> ArgumentParser:
 def _print_plan(runs: Sequence[Run], gpus: int) -> None:
     for run in runs:
         state = 'done ' if run.result() else 'train'
-        print(f'{state} APE_DATASET={run.dataset} {" ".join(run.command(gpus))}')
+        command = shlex.join(run.command(gpus))
+        print(f'{state} {DATASET_VARIABLE}={run.dataset} {command}')
 
 
 def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
@@ -82,16 +136,21 @@ def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
         TimeElapsedColumn(),
         TextColumn('left:'),
         TimeRemainingColumn(),
+        # Trainings take minutes to days: the pace of all of them counts.
+        speed_estimate_period=float('inf'),
         console=Console(stderr=True),
     )
+
+    def on_end(run: Run, failure: str | None) -> None:
+        title = f'{run.row.name}, seed {run.seed}'
+        if failure is None:
+            bar.console.print(f'{title}: AP {run.result()["ap"]:.1f}')
+        else:
+            failures.append((run, failure))
+            bar.console.print(f'{title} failed: {failure}')
+        bar.advance(task)
+
     with bar:
-        task = bar.add_task('', total=len(todo))
-        for run in todo:
-            bar.update(task, description=f'{run.config}, seed {run.seed}')
-            try:
-                run.train(args.gpus)
-            except RuntimeError as error:
-                failures.append((run, str(error)))
-                bar.console.print(f'Failed: {run.config}, seed {run.seed}: {error}')
-            bar.advance(task)
+        task = bar.add_task('Training', total=len(todo))
+        Trainer(args.gpus, args.jobs).train(todo, on_end)
     return failures

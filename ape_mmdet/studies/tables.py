@@ -4,7 +4,11 @@ Xu et al., "Revisiting AP Loss for Dense Object Detection: Adaptive Ranking
 Pair Selection" (CVPR 2022), appendix, Tables 1 to 3: COCO val2017.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+# Where the configs keep the loss of the classifier.
+LOSS = 'model.bbox_head.loss_cls'
+Q = f'{LOSS}.max_pairs'
 
 
 class Published(NamedTuple):
@@ -22,11 +26,21 @@ class Row(NamedTuple):
         config: Name of a file in ``configs``, without ``.py``.
         label: What the row varies, as the paper writes it.
         published: Figures of the paper; None for rows that it does not have.
+        options: Settings that differ from the config's, as (dotted key, value).
+        only: The data set for which the row is meant; None for every one.
     """
 
     config: str
     label: str
     published: Published | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    only: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the training: rows of the same name are trained once."""
+        options = [f'{key.rsplit(".", 1)[-1]}={value}' for key, value in self.options]
+        return '-'.join([self.config, *options])
 
 
 class Study(NamedTuple):
@@ -35,15 +49,23 @@ class Study(NamedTuple):
     Attributes:
         title: One line.
         rows: Its rows.
-        default: Config of the row that the paper marks as its choice.
+        default: Name of the row that the others are held against: in the
+            paper's tables the one that it marks as its choice.
+        seeds: The seeds of its trainings, whatever their number elsewhere;
+            None leaves them to the user.
     """
 
     title: str
     rows: tuple[Row, ...]
     default: str
+    seeds: tuple[int, ...] | None = None
+
+    def rows_for(self, dataset: str) -> list[Row]:
+        """The rows that are trained on a data set."""
+        return [row for row in self.rows if row.only in (None, dataset)]
 
 
-STUDIES = {
+TABLES = {
     'table1': Study(
         'Table 1: distance functions of AP loss, RetinaNet',
         (
@@ -61,7 +83,8 @@ STUDIES = {
     'table2': Study(
         'Table 2: balance constants of AP loss, RetinaNet',
         (
-            Row('retinanet_ap_rank', 'rank⁺ + rank⁻', Published(37.3, 57.4, 38.9)),
+            # retinanet_ap_rank is the same config.
+            Row('retinanet_ap_lambda8', 'rank⁺ + rank⁻', Published(37.3, 57.4, 38.9)),
             Row('retinanet_ap_nneg_t0', 'N_neg, T = 0', Published(36.8, 57.1, 38.8)),
             Row(
                 'retinanet_ap_nneg_t0_2', 'N_neg, T = 0.2', Published(37.2, 57.0, 38.9)
@@ -78,11 +101,14 @@ STUDIES = {
                 'retinanet_ap_nneg_t0_5', 'N_neg, T = 0.5', Published(35.2, 53.3, 37.1)
             ),
         ),
-        default='retinanet_ap_rank',
+        default='retinanet_ap_lambda8',
     ),
     'table3': Study(
         'Table 3: Q, the negatives that APE loss keeps, FCOS',
         (
+            # A batch of small photos has fewer negatives than the paper's Qs.
+            Row('fcos_ape', 'Q = 100', options=((Q, 100),), only='bccd'),
+            Row('fcos_ape', 'Q = 1,000', options=((Q, 1000),), only='bccd'),
             Row('fcos_ape_q10k', 'Q = 10,000', Published(37.6, 54.3, 40.0)),
             Row('fcos_ape_q50k', 'Q = 50,000', Published(39.7, 57.3, 42.3)),
             Row('fcos_ape_q100k', 'Q = 100,000', Published(40.0, 58.1, 42.4)),

@@ -33,8 +33,12 @@ ROWS = {
     'fcos_ape_q200k': dict(max_pairs=200_000, lamb=8.0),
     'fcos_ape': dict(max_pairs=None, lamb=8.0),
     'retinanet_ape': dict(max_pairs=None, lamb=8.0),
+    'fcos_ap': dict(distance='sigmoid', balance='rank', lamb=8.0),
 }
 OTHERS = {
+    'retinanet_ap_cross_entropy',
+    'retinanet_focal',
+    'fcos_focal',
     'bccd_retinanet_focal',
     'bccd_retinanet_ap',
     'bccd_retinanet_ape',
@@ -66,7 +70,8 @@ def test_builds_and_trains_a_step(name):
     )
     model.train()
     losses = model.train_step(inputs, optim_wrapper)
-    assert set(losses) == {'loss', 'loss_cls', 'loss_bbox'}
+    branches = {'loss_centerness'} if name == 'fcos_focal' else set()
+    assert set(losses) == {'loss', 'loss_cls', 'loss_bbox'} | branches
     assert all(torch.isfinite(value) for value in losses.values())
     changed = [
         key
@@ -124,17 +129,38 @@ def test_recipe_of_table_3():
     assert config.train_dataloader.batch_size == 2  # On eight GPUs.
 
 
-def test_focal_baseline_differs_in_the_loss_alone():
-    focal, ape = load('bccd_retinanet_focal'), load('bccd_retinanet_ape')
-    assert focal.model.bbox_head.type == 'RetinaHead'
+@pytest.mark.parametrize(
+    'focal, ape, head',
+    [
+        ('bccd_retinanet_focal', 'bccd_retinanet_ape', 'RetinaHead'),
+        ('retinanet_focal', 'retinanet_ape', 'RetinaHead'),
+        ('fcos_focal', 'fcos_ape', 'ATSSHead'),
+    ],
+)
+def test_focal_baseline_differs_in_the_loss_alone(focal, ape, head):
+    focal, ape = load(focal), load(ape)
+    assert focal.model.bbox_head.type == head
     assert focal.model.bbox_head.loss_cls.type == 'FocalLoss'
     for config in (focal, ape):
-        for key in ('type', 'loss_cls', 'reg_decoded_bbox'):
+        for key in ('type', 'loss_cls', 'reg_decoded_bbox', 'loss_centerness'):
             config.model.bbox_head.pop(key, None)
-    assert focal.to_dict() == ape.to_dict()
+    focal, ape = focal.to_dict(), ape.to_dict()
+    # The variable that brings the head.
+    assert focal.pop(next(key for key in focal if key.startswith('focal_')))
+    assert focal == ape
 
 
-@pytest.mark.parametrize('name', ROWS)
+def test_cross_entropy_form_differs_in_the_form_alone():
+    form, row = load('retinanet_ap_cross_entropy'), load('retinanet_ap_lambda8')
+    loss = MODELS.build(form.model.bbox_head.loss_cls)
+    error_driven = MODELS.build(row.model.bbox_head.loss_cls)
+    changed = dict(distance='cross-entropy', interpolate=False, method='reference')
+    assert loss.options == {**error_driven.options, **changed}
+    form.model.bbox_head.loss_cls = row.model.bbox_head.loss_cls
+    assert form.to_dict() == row.to_dict()
+
+
+@pytest.mark.parametrize('name', [*ROWS, 'retinanet_focal', 'fcos_focal'])
 def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch):
     """The same file: data, size of the backbone and schedule are the recipe's."""
     for_coco = load(name)

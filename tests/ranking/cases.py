@@ -90,7 +90,7 @@ def random_options(rng: random.Random) -> tuple:
     )
     ap = dict(
         shared,
-        distance=rng.choice(['step', 'sigmoid']),
+        distance=rng.choice(['step', 'sigmoid', 'cross-entropy']),
         delta=10 ** rng.uniform(-2, 0.6),
         hard_pairs=rng.random() < 0.3,
         interpolate=rng.random() < 0.7,

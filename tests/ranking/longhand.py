@@ -54,14 +54,20 @@ def ap_loss(
             precision[u] = best
 
     gradient = [0.0] * len(score)
+    loss = 0.0
     for u in positives:
         hard = [v for v in negatives if score[v] - score[u] > threshold]
         constant = rank[u] if balance == 'rank' else max(1, len(hard))
+        weight = scale[u] / constant / len(positives)
         for v in hard if hard_pairs else negatives:
-            error = d(score[v] - score[u]) / constant * scale[u] / len(positives)
+            error = d(score[v] - score[u]) * weight
             gradient[v] += error
             gradient[u] -= error
+            z = lamb * (score[v] - score[u])
+            loss += weight * (max(z, 0) + math.log1p(math.exp(-abs(z)))) / lamb
     value = 1 - sum(precision.values()) / len(positives) if positives else 0.0
+    if distance == 'cross-entropy':
+        value = loss
     return value, torch.tensor(gradient, dtype=torch.float64)
 
 

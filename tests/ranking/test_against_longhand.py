@@ -30,7 +30,7 @@ def random_case(seed: int) -> tuple:
     )
     ap = dict(
         shared,
-        distance=rng.choice(['step', 'sigmoid']),
+        distance=rng.choice(['step', 'sigmoid', 'cross-entropy']),
         delta=rng.uniform(0.125, 1),
         hard_pairs=rng.random() < 0.3,
         interpolate=rng.random() < 0.7,

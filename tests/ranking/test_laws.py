@@ -34,6 +34,22 @@ def test_cross_entropy_form_has_the_gradient_of_the_error_driven_update():
     torch.testing.assert_close(cross_entropy, error_driven, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize('interpolate', [False, True])
+@pytest.mark.parametrize('balance', ['rank', 'num_neg'])
+def test_cross_entropy_derived_by_autograd_is_the_error_driven_update(
+    balance, interpolate
+):
+    """Appendix, Eq. 1 to 4; the pairwise form leaves the derivative to autograd."""
+    batch = random_batch(1, dtype=torch.float64)
+    options = dict(balance=balance, interpolate=interpolate, method='reference')
+    _, error_driven = value_and_gradient(ap_loss, batch, **options)
+    loss, cross_entropy = value_and_gradient(
+        ap_loss, batch, distance='cross-entropy', **options
+    )
+    assert loss > 0 and error_driven.abs().sum() > 0
+    torch.testing.assert_close(cross_entropy, error_driven, rtol=1e-9, atol=1e-12)
+
+
 def test_value_of_ape_loss_is_that_of_its_gradient():
     """With BC held constant, the gradient is the slope of the value."""
     batch = random_batch(2, num_positives=1, dtype=torch.float64)

@@ -67,6 +67,8 @@ def test_adversarial_batches_of_ape_loss(name, options):
         dict(distance='step', delta=0.01),
         dict(distance='step', delta=4.0, hard_pairs=True),
         dict(balance='num_neg', hard_pairs=True),
+        dict(distance='cross-entropy'),
+        dict(distance='cross-entropy', lamb=64.0, hard_pairs=True),
     ],
     ids=str,
 )

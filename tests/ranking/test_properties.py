@@ -37,7 +37,7 @@ options_of_ap = st.fixed_dictionaries(
     dict(
         shared_options,
         threshold=thresholds,
-        distance=st.sampled_from(['sigmoid', 'step']),
+        distance=st.sampled_from(['sigmoid', 'step', 'cross-entropy']),
         delta=st.floats(0.010009765625, 4, width=16),
         hard_pairs=st.booleans(),
         interpolate=st.booleans(),

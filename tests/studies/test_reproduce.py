@@ -1,32 +1,42 @@
 """tools/reproduce.py trains what is not done, and reports all of it."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies import STUDIES, Run, plan
-from ape_mmdet.studies.command import reproduce
+from ape_mmdet.studies import EXPERIMENTS, TABLES, TUNING, Row, Run, Study, plan
+from ape_mmdet.studies.command import GROUPS, reproduce
 
 # Stands for a training: logs a validation, an earlier one and a lower.
 TRAINING = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 work_dir, config, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+with open(work_dir / 'starts.txt', 'a') as starts:
+    starts.write(os.environ['APE_DATASET'] + ' ')
 if config == os.environ.get('BROKEN'):
     sys.exit(3)
-with open(work_dir / 'starts.txt', 'a') as starts:
-    starts.write(os.environ['APE_DATASET'])
+time.sleep(float(os.environ.get('SECONDS', 0)))
 folder = work_dir / '20260101_000000' / 'vis_data'
 folder.mkdir(parents=True)
 ap = 0.3 + seed / 100 + len(config) / 1000
 lines = [
     dict({'coco/bbox_mAP': value, 'coco/bbox_mAP_50': 0.6, 'coco/bbox_mAP_75': 0.2},
          step=epoch)
-    for epoch, value in ((1, 0.1), (2, ap))
+    for epoch, value in ((1, 0.1), (6, ap))
 ]
 (folder / 'scalars.json').write_text('\\n'.join(map(json.dumps, lines)))
+threads = os.environ.get('OMP_NUM_THREADS')
+gpus = os.environ.get('CUDA_VISIBLE_DEVICES')
+port = os.environ.get('PORT')
+(work_dir / 'share.txt').write_text(f'{threads} {gpus} {port}')
 """
 
 
@@ -36,7 +46,7 @@ def trainings(monkeypatch, tmp_path):
 
     def command(run: Run, gpus: int) -> list[str]:
         script = [sys.executable, '-c', TRAINING]
-        return [*script, str(run.work_dir), run.config, str(run.seed)]
+        return [*script, str(run.work_dir), run.row.config, str(run.seed)]
 
     monkeypatch.setattr(Run, 'command', command)
     return tmp_path
@@ -48,27 +58,26 @@ def arguments(folder, *more) -> list[str]:
 
 def test_every_row_is_trained_once_and_reported(trainings, capsys):
     for _ in range(2):
-        reproduce(arguments(trainings, '--seeds', '2'))
+        reproduce(arguments(trainings, '--seeds', '2', '--jobs', '2'))
     starts = sorted(trainings.glob('bccd/*/seed*/starts.txt'))
-    assert len(starts) == 2 * len(STUDIES['table2'].rows)
-    assert {file.read_text() for file in starts} == {'bccd'}
+    assert len(starts) == 2 * len(TABLES['table2'].rows)
+    assert {file.read_text() for file in starts} == {'bccd '}
 
     report = (trainings / 'bccd' / 'table2.md').read_text()
     assert report in capsys.readouterr().out
-    # retinanet_ap_rank has 17 letters: 30 + 1.7, and one more with seed 1.
-    rank = '| rank⁺ + rank⁻ | 2 | 32.2 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | default |'
+    # retinanet_ap_lambda8 has 20 letters: 30 + 2, and one more with seed 1.
+    rank = '| rank⁺ + rank⁻ | 2 | 32.5 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | default |'
     assert f'{rank} 37.3 (57.4 / 38.9) |' in report
-    assert (
-        '| N_neg, T = 0 | 2 | 32.5 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | +0.3 |' in report
-    )
+    row = '| N_neg, T = 0.2 | 2 | 32.7 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | +0.2 ± 0.0 |'
+    assert row in report
     assert (trainings / 'bccd' / 'table2.png').stat().st_size
     csv = (trainings / 'bccd' / 'table2.csv').read_text().splitlines()
-    assert csv[1] == 'retinanet_ap_rank,rank⁺ + rank⁻,0,31.700,60.000,20.000,37.3'
+    assert csv[1] == 'retinanet_ap_lambda8,rank⁺ + rank⁻,0,32.000,60.000,20.000,37.3'
 
 
 def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     monkeypatch.setenv('BROKEN', 'retinanet_ap_nneg_t0')
-    with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0/seed0'):
+    with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-'):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 5
     assert '| N_neg, T = 0 | 0 |  |' in (trainings / 'bccd/table2.md').read_text()
@@ -77,11 +86,29 @@ def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 6
 
 
+def test_trainings_at_a_time_have_their_own_gpus_cores_and_port(trainings, monkeypatch):
+    monkeypatch.setenv('SECONDS', '0.5')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
+    monkeypatch.setattr(os, 'cpu_count', lambda: 8)
+    reproduce(arguments(trainings, '--seeds', '1', '--jobs', '2', '--gpus', '2'))
+    shares = {file.read_text() for file in trainings.glob('bccd/*/seed0/share.txt')}
+    assert shares == {'2 4,5 29500', '2 6,7 29501'}
+
+
+def test_more_jobs_than_gpus_are_refused(trainings, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2')
+    with pytest.raises(UserError, match='2 x 2 GPUs'):
+        reproduce(arguments(trainings, '--jobs', '2', '--gpus', '2'))
+
+
 def test_a_dry_run_prints_commands_and_trains_nothing(tmp_path, capsys):
-    done = tmp_path / 'bccd' / 'retinanet_ap_rank' / 'seed0'
+    options = ['--seeds', '1', '--gpus', '2', '--dry-run']
+    reproduce(arguments(tmp_path, *options))
+    first = capsys.readouterr().out.splitlines()[0].split()
+    done = Path(first[first.index('--work-dir') + 1])
     done.mkdir(parents=True)
     (done / 'result.json').write_text(json.dumps(dict(ap=1, ap50=1, ap75=1)))
-    reproduce(arguments(tmp_path, '--seeds', '1', '--gpus', '2', '--dry-run'))
+    reproduce(arguments(tmp_path, *options))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and lines[0].startswith('done ')
     assert 'tools/dist_train.sh configs/retinanet_ap_nneg_t0.py 2' in lines[1]
@@ -89,10 +116,101 @@ def test_a_dry_run_prints_commands_and_trains_nothing(tmp_path, capsys):
     assert len(list(tmp_path.glob('bccd/*'))) == 1
 
 
-def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path):
-    runs = plan(list(STUDIES.values()), 'coco', 1, tmp_path)
-    assert len(runs) == len({run.work_dir for run in runs})
-    for run in runs:
-        assert (repository / 'configs' / f'{run.config}.py').exists()
-    for study in STUDIES.values():
-        assert study.default in {row.config for row in study.rows}
+@pytest.mark.parametrize('dataset', ['coco', 'bccd'])
+@pytest.mark.parametrize('name', [name for name in GROUPS if name != 'tuning'])
+def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path, dataset, name):
+    for study in GROUPS[name].values():
+        runs = plan([study], dataset, 1, tmp_path)
+        assert len(runs) == len(study.rows_for(dataset))
+        assert study.default in {row.name for row, _ in runs}
+        assert len({row.label for row, _ in runs}) == len(runs)
+
+
+def test_all_is_every_study_but_tuning(tmp_path, capsys):
+    reproduce(['all', '--dataset', 'bccd', '--work-dir', str(tmp_path), '--dry-run'])
+    listed = capsys.readouterr().out.splitlines()
+    assert len(set(listed)) == len(listed)
+    studies = [*TABLES.values(), *EXPERIMENTS.values()]
+    names = {row.name for study in studies for row in study.rows_for('bccd')}
+    assert len(listed) == 3 * len(names)
+
+
+def test_losses_are_tuned_alike_on_a_seed_of_their_own(tmp_path):
+    options = [
+        {row.options for row in study.rows_for('bccd')} for study in TUNING.values()
+    ]
+    assert len(options) == 5 and all(each == options[0] for each in options)
+    runs = plan(list(TUNING.values()), 'bccd', 3, tmp_path)
+    assert len(runs) == sum(map(len, options))
+    assert {run.seed for run in runs.values()}.isdisjoint(range(100))
+
+
+def test_a_config_that_changes_is_trained_anew(tmp_path):
+    def work_dir(*options) -> Path:
+        row = Row('retinanet_ape', 'x', options=options)
+        runs = plan([Study('x', (row,), default=row.name)], 'bccd', 1, tmp_path)
+        return runs[row, 0].work_dir
+
+    lr = 'optim_wrapper.optimizer.lr'
+    assert work_dir((lr, 0.001)) == work_dir((lr, 0.001))
+    # The same key and value in name, another in content.
+    assert work_dir((lr, 0.001)) != work_dir(('auto_scale_lr.lr', 0.001))
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A training that did not begin."""
+    return Run(Row('retinanet_ape', 'x'), 'bccd', 0, 6, tmp_path / 'run')
+
+
+def test_a_last_epoch_without_validation_is_trained_again(run, monkeypatch):
+    """Cut off between checkpoint and validation, it would never be validated."""
+    monkeypatch.setattr(Run, 'command', lambda *_: ['true'])
+    run.work_dir.mkdir()
+    for epoch in (5, 6):
+        (run.work_dir / f'epoch_{epoch}.pth').touch()
+    pointer = run.work_dir / 'last_checkpoint'
+    pointer.write_text(str(run.work_dir / 'epoch_6.pth'))
+    assert run.start(1, {}).wait() == 0
+    assert pointer.read_text() == str(run.work_dir / 'epoch_5.pth')
+    with pytest.raises(RuntimeError, match='epoch 6 was not validated'):
+        run.finish(0)
+
+
+def test_a_training_in_progress_is_left_alone(run, monkeypatch):
+    monkeypatch.setattr(Run, 'command', lambda *_: ['sleep', '60'])
+    process = run.start(1, {})
+    try:
+        with pytest.raises(RuntimeError, match='another process is training'):
+            run.start(1, {})
+    finally:
+        process.kill()
+        process.wait()
+    monkeypatch.setattr(Run, 'command', lambda *_: ['true'])
+    assert run.start(1, {}).wait() == 0
+
+
+SLOW = """
+import sys
+from ape_mmdet.studies import Run
+from ape_mmdet.studies.command import reproduce
+Run.command = lambda run, gpus: ['sleep', '61.5']
+reproduce(sys.argv[1:])
+"""
+
+
+def test_a_request_to_end_ends_the_trainings_too(tmp_path):
+    command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    give_up = time.monotonic() + 60
+    while len(list(tmp_path.glob('bccd/*/*/lock'))) < 2:
+        assert time.monotonic() < give_up and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode
+    # Only two were started, and both have ended: their locks are free.
+    locks = list(tmp_path.glob('bccd/*/*/lock'))
+    assert len(locks) == 2
+    for lock in locks:
+        subprocess.run(['flock', '--nonblock', lock, 'true'], check=True)

@@ -1,0 +1,117 @@
+"""Several trainings after and beside one another."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+
+import torch
+
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.studies.runs import Run
+
+FIRST_PORT = 29500
+
+
+class Trainer:
+    """Trains runs, some of them at a time.
+
+    Args:
+        gpus: Of each training.
+        jobs: Trainings at a time. Each gets GPUs of its own, or its share of
+            the cores.
+
+    Raises:
+        UserError: There are too few GPUs.
+    """
+
+    def __init__(self, gpus: int, jobs: int) -> None:
+        self.gpus = gpus
+        self.jobs = jobs
+        self._devices = _visible_gpus()
+        if self._devices and jobs * gpus > len(self._devices):
+            raise UserError(
+                f'{jobs} trainings at a time with {gpus} GPUs each ({jobs} x {gpus} '
+                f'GPUs) need more than the {len(self._devices)} that are visible'
+            )
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(jobs):
+            self._slots.put(slot)
+        self._processes: set[subprocess.Popen] = set()
+        self._stopped = False
+
+    def train(
+        self, runs: Sequence[Run], on_end: Callable[[Run, str | None], None]
+    ) -> None:
+        """Train all runs.
+
+        Args:
+            runs: What to train.
+            on_end: Called after each with the reason why it failed, or None.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or a request to terminate; the trainings
+                in progress have been stopped.
+        """
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                for _ in pool.map(lambda run: self._train_one(run, on_end), runs):
+                    pass
+            except BaseException:
+                self._stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                signal.signal(signal.SIGTERM, before)
+
+    def _train_one(self, run: Run, on_end: Callable[[Run, str | None], None]) -> None:
+        if self._stopped:
+            return
+        slot = self._slots.get()
+        try:
+            process = run.start(self.gpus, self._environment(slot))
+            self._processes.add(process)
+            status = process.wait()
+            self._processes.discard(process)
+            if self._stopped:
+                return
+            run.finish(status)
+        except (RuntimeError, OSError) as error:
+            on_end(run, str(error))
+        else:
+            on_end(run, None)
+        finally:
+            self._slots.put(slot)
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        """What keeps a training out of the way of those beside it."""
+        if self.jobs == 1:
+            return {}
+        share = {'PORT': str(FIRST_PORT + slot)}
+        if self._devices:
+            first = slot * self.gpus
+            devices = self._devices[first : first + self.gpus]
+            share['CUDA_VISIBLE_DEVICES'] = ','.join(devices)
+        threads = (os.cpu_count() or 1) // self.jobs // self.gpus
+        return {**share, 'OMP_NUM_THREADS': str(max(1, threads))}
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for process in list(self._processes):
+            with suppress(ProcessLookupError):
+                process.terminate()
+
+
+def _visible_gpus() -> list[str]:
+    listed = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if listed is None:
+        return [str(i) for i in range(torch.cuda.device_count())]
+    return [device for device in listed.split(',') if device]
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
