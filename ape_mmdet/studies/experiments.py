@@ -25,7 +25,7 @@ EXPERIMENTS = {
             Row('retinanet_ap_lambda8', 'AP loss'),
             Row('retinanet_ape', 'APE loss'),
         ),
-        default='retinanet_focal',
+        default='retinanet_ape',
     ),
     'baselines_fcos': Study(
         'Focal, AP and APE loss with the same box loss, FCOS',
@@ -34,7 +34,7 @@ EXPERIMENTS = {
             Row('fcos_ap', 'AP loss'),
             Row('fcos_ape', 'APE loss'),
         ),
-        default='fcos_focal',
+        default='fcos_ape',
     ),
 }
 

@@ -5,8 +5,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from queue import SimpleQueue
+from threading import Lock
 
 import torch
 
@@ -40,8 +40,11 @@ class Trainer:
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(jobs):
             self._slots.put(slot)
-        self._processes: set[subprocess.Popen] = set()
+        # All that were started: to stop one that has ended does nothing.
+        self._processes: list[subprocess.Popen] = []
         self._stopped = False
+        # So that none starts unseen while all are stopped.
+        self._starting = Lock()
 
     def train(
         self, runs: Sequence[Run], on_end: Callable[[Run, str | None], None]
@@ -69,14 +72,14 @@ class Trainer:
                 signal.signal(signal.SIGTERM, before)
 
     def _train_one(self, run: Run, on_end: Callable[[Run, str | None], None]) -> None:
-        if self._stopped:
-            return
         slot = self._slots.get()
         try:
-            process = run.start(self.gpus, self._environment(slot))
-            self._processes.add(process)
+            with self._starting:
+                if self._stopped:
+                    return
+                process = run.start(self.gpus, self._environment(slot))
+                self._processes.append(process)
             status = process.wait()
-            self._processes.discard(process)
             if self._stopped:
                 return
             run.finish(status)
@@ -100,9 +103,9 @@ class Trainer:
         return {**share, 'OMP_NUM_THREADS': str(max(1, threads))}
 
     def _stop(self) -> None:
-        self._stopped = True
-        for process in list(self._processes):
-            with suppress(ProcessLookupError):
+        with self._starting:
+            self._stopped = True
+            for process in self._processes:
                 process.terminate()
 
 

@@ -44,6 +44,7 @@ OTHERS = {
     'bccd_retinanet_ape',
     'bccd_fcos_ape',
     'demo_fcos_ape',
+    'coco_overfit_fcos_ape',
 }
 
 
