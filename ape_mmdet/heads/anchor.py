@@ -7,7 +7,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList
 from torch import Tensor
 
-from ape_mmdet.heads.ranking import DensePredictions, RankingMixin, flatten_levels
+from ape_mmdet.heads.ranking import DensePredictions, RankingMixin
 
 
 class AnchorRankingMixin(RankingMixin):
@@ -43,32 +43,38 @@ class AnchorRankingMixin(RankingMixin):
             feature_sizes, batch_img_metas, device=cls_scores[0].device
         )
         # All images have the same anchors: a batch is padded to one size.
-        anchors_by_level = [
-            get_box_tensor(level).repeat(len(batch_img_metas), 1)
-            for level in anchors[0]
-        ]
-        targets = self.get_targets(
+        priors = [get_box_tensor(level) for level in anchors[0]]
+        targets = self.assign(
+            cls_scores,
+            bbox_preds,
             anchors,
             valid_flags,
             batch_gt_instances,
             batch_img_metas,
             batch_gt_instances_ignore=batch_gt_instances_ignore,
         )
-        # Some heads return more in front; all end with labels, label weights,
-        # box targets, box weights (each by level) and the average factor.
         labels, label_weights, target_boxes = (
             torch.cat([level.flatten(0, 1) for level in by_level])
-            for by_level in targets[-5:-2]
+            for by_level in targets
         )
-        positive = (labels < self.num_classes) & (label_weights > 0)
-        deltas = flatten_levels(bbox_preds, self.bbox_coder.encode_size)
-        boxes = self.bbox_coder.decode(
-            torch.cat(anchors_by_level)[positive], deltas[positive].float()
+        return self.flatten(
+            cls_scores, bbox_preds, priors, labels, label_weights, target_boxes
         )
-        return DensePredictions(
-            logits=flatten_levels(cls_scores, self.cls_out_channels),
-            labels=labels,
-            label_weights=label_weights,
-            boxes=get_box_tensor(boxes),
-            target_boxes=target_boxes[positive],
-        )
+
+    def assign(
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Targets of each level, from anchors; predictions are not looked at.
+
+        Args:
+            cls_scores: Logits of each level.
+            bbox_preds: Box predictions of each level.
+            *args, **kwargs: Those of ``get_targets``.
+
+        Returns:
+            Labels and label weights of each level, (num_imgs, n), and boxes,
+            (num_imgs, n, 4).
+        """
+        # Some heads return more in front; all end with labels, label weights,
+        # box targets, box weights (each by level) and the average factor.
+        return self.get_targets(*args, **kwargs)[-5:-2]

@@ -1,44 +1,62 @@
-"""FCOS as APE's authors train it: its tower, ATSS assignment, no centerness."""
+"""FCOS, from anchors as APE's authors train it, and from points."""
 
-from typing import Any
-
-import torch.nn as nn
-from mmcv.cnn import Scale
-from mmdet.models.dense_heads import ATSSHead
+import torch
+from mmdet.models.dense_heads import FCOSHead
 from mmdet.registry import MODELS
+from mmdet.utils import InstanceList
 from torch import Tensor
 
-from ape_mmdet.heads.anchor import AnchorRankingMixin
+from ape_mmdet.heads.atss import RankingATSSHead
+from ape_mmdet.heads.ranking import DensePredictions, RankingMixin
 
 
 @MODELS.register_module()
-class RankingFCOSHead(AnchorRankingMixin, ATSSHead):
-    """FCOS's tower with one prior a location and a ranking loss.
-
-    ``ATSSHead`` is that tower (shared convolutions with group norm, a scale a
-    level) with ATSS assignment. Its centerness branch is left out: the
-    ranking itself orders boxes by quality, so ``predict`` has no score factor.
+class RankingFCOSHead(RankingATSSHead):
+    """What the paper trains as FCOS: its tower, one prior a location, ATSS's
+    assignment. In MMDetection that tower with group norm is ``ATSSHead``'s.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        del self.loss_centerness
 
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        # No parameters and no work, where the tower's forward calls it.
-        self.atss_centerness = nn.Identity()
+@MODELS.register_module()
+class RankingPointFCOSHead(RankingMixin, FCOSHead):
+    """FCOS's head with a ranking loss and no centerness branch.
 
-    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
-        """Logits and box deltas of one level.
+    Positives are FCOS's own: the points in a box of a size that fits the level.
+    """
 
-        Args:
-            x: Features, shape (num_imgs, in_channels, H, W).
-            scale: Learnt factor of the level's box deltas.
+    quality_layer = 'conv_centerness'
 
-        Returns:
-            Logits (num_imgs, num_base_priors * num_classes, H, W) and box
-            deltas (num_imgs, num_base_priors * 4, H, W).
-        """
-        cls_score, bbox_pred, _ = super().forward_single(x, scale)
-        return cls_score, bbox_pred
+    def dense_predictions(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        *_,
+    ) -> DensePredictions:
+        """See :meth:`RankingMixin.dense_predictions`; FCOS ignores no region."""
+        points = self.prior_generator.grid_priors(
+            [scores.shape[-2:] for scores in cls_scores],
+            dtype=bbox_preds[0].dtype,
+            device=bbox_preds[0].device,
+        )
+        labels, distances = map(torch.cat, self.get_targets(points, batch_gt_instances))
+        dense = self.flatten(
+            cls_scores,
+            bbox_preds,
+            points,
+            labels,
+            torch.ones_like(labels, dtype=torch.float),
+            distances,
+        )
+        # Targets are distances, too.
+        positives = dense.positives
+        target_boxes = self.decode(
+            positives.priors, positives.target_boxes, positives.levels
+        )
+        return dense._replace(positives=positives._replace(target_boxes=target_boxes))
+
+    def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
+        """See :meth:`RankingMixin.decode`."""
+        if self.norm_on_bbox:
+            predictions = predictions * self.strides_of(levels)[:, None]
+        return super().decode(priors, predictions, levels)

@@ -2,19 +2,44 @@
 
 A head says, in :meth:`RankingMixin.dense_predictions`, what it predicted for
 every prior of the batch and what the assigner wants there. All the rest is
-here: one ranking over all images, levels and classes, and a box loss weighted
-by the predicted probability.
+here: a selection among the positives, one ranking over all images, levels and
+classes, and a box loss weighted by the predicted probability.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
+import torch.nn as nn
+from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptInstanceList, reduce_mean
 from torch import Tensor
 
 from ape_mmdet.losses import RankingLoss
+from ape_mmdet.selection import select_positives
+
+
+class Positives(NamedTuple):
+    """Positive priors of a batch.
+
+    Attributes:
+        index: Their places among all priors, int64, shape (num_pos,).
+        images: Image of the batch, int64, shape (num_pos,).
+        levels: Feature level, int64, shape (num_pos,).
+        priors: Anchors or points, as the head has them, shape (num_pos, k).
+        predictions: What the head predicted for the box, shape (num_pos, m).
+        boxes: Decoded boxes, x1 y1 x2 y2 in pixels, shape (num_pos, 4).
+        target_boxes: Their ground truth, likewise, shape (num_pos, 4).
+    """
+
+    index: Tensor
+    images: Tensor
+    levels: Tensor
+    priors: Tensor
+    predictions: Tensor
+    boxes: Tensor
+    target_boxes: Tensor
 
 
 class DensePredictions(NamedTuple):
@@ -25,16 +50,13 @@ class DensePredictions(NamedTuple):
         labels: Class of each positive prior, num_classes for background,
             int64, shape (num_priors,).
         label_weights: 0 for priors that are ignored, shape (num_priors,).
-        boxes: Decoded boxes of the positive priors in the order of
-            ``labels``, x1 y1 x2 y2 in pixels, shape (num_pos, 4).
-        target_boxes: Their ground truth, likewise, shape (num_pos, 4).
+        positives: The positive priors, in the order of ``labels``.
     """
 
     logits: Tensor
     labels: Tensor
     label_weights: Tensor
-    boxes: Tensor
-    target_boxes: Tensor
+    positives: Positives
 
 
 class RankingMixin:
@@ -44,20 +66,30 @@ class RankingMixin:
     ``AnchorRankingMixin`` is that for all heads with anchors, so that
     ``class MyHead(AnchorRankingMixin, RetinaHead)`` needs nothing more.
 
+    Where the head has a branch for the quality of boxes (centerness, IoU), the
+    branch is left out: the ranking itself orders boxes by quality.
+
     Args:
         loss_cls: A ranking loss, ``APELoss`` or ``APLoss``.
         loss_bbox: A loss of decoded boxes, such as ``GIoULoss``.
+        selection: Options of :func:`ape_mmdet.selection.select_positives`,
+            which then chooses among the priors that the assigner found
+            positive. None keeps them all.
         *args, **kwargs: Those of the head.
 
     Raises:
         TypeError: ``loss_cls`` is not a ranking loss.
     """
 
+    # Name of the layer that predicts the quality of boxes.
+    quality_layer: str | None = None
+
     def __init__(
         self,
         *args: Any,
         loss_cls: ConfigType = dict(type='APELoss'),
         loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
+        selection: ConfigType | None = None,
         **kwargs: Any,
     ) -> None:
         # MMDetection's heads size their classifier by this entry.
@@ -70,6 +102,28 @@ class RankingMixin:
                 'inherits another loss, write loss_cls=dict(_delete_=True, '
                 "type='APELoss')."
             )
+        self.selection = selection
+        if self.quality_layer is not None:
+            del self.loss_centerness
+
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        if self.quality_layer is not None:
+            # No parameters and no work, where the head's forward calls it.
+            setattr(self, self.quality_layer, nn.Identity())
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+        """Predictions of each level.
+
+        Args:
+            x: Features of each level, (num_imgs, in_channels, H, W).
+
+        Returns:
+            Logits of each level, (num_imgs, num_base_priors * num_classes, H,
+            W), and box predictions, (num_imgs, num_base_priors * m, H, W).
+        """
+        cls_scores, bbox_preds, *_ = super().forward(x)
+        return cls_scores, bbox_preds
 
     def dense_predictions(
         self,
@@ -81,16 +135,97 @@ class RankingMixin:
     ) -> DensePredictions:
         """What the head predicted and what was assigned, flattened.
 
+        Ends with :meth:`flatten`.
+
         Args:
-            cls_scores: Logits of each level, (num_imgs, num_base_priors *
-                num_classes, H, W).
-            bbox_preds: Box predictions of each level, (num_imgs,
-                num_base_priors * 4, H, W).
+            cls_scores: Logits of each level, as :meth:`forward` returns them.
+            bbox_preds: Box predictions of each level, likewise.
             batch_gt_instances: Ground truth of each image.
             batch_img_metas: Meta information of each image.
             batch_gt_instances_ignore: Regions of each image to ignore.
         """
         raise NotImplementedError
+
+    def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
+        """Boxes that were predicted.
+
+        Args:
+            priors: Shape (n, k).
+            predictions: Shape (n, m).
+            levels: Feature level of each, int64, shape (n,).
+
+        Returns:
+            x1 y1 x2 y2 in pixels, shape (n, 4).
+        """
+        return get_box_tensor(self.bbox_coder.decode(priors, predictions))
+
+    def further_losses(
+        self, positives: Positives, weights: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses that a head adds to those of all heads; none here.
+
+        Args:
+            positives: The positive priors of the batch.
+            weights: That of each in the box loss, summing to 1, (num_pos,).
+        """
+        return {}
+
+    def strides_of(self, levels: Tensor) -> Tensor:
+        """Pixels between the priors of feature levels, int64, shape (n,).
+
+        Args:
+            levels: int64, shape (n,).
+        """
+        strides = [stride[0] for stride in self.prior_generator.strides]
+        return levels.new_tensor(strides)[levels]
+
+    def flatten(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        priors: Sequence[Tensor],
+        labels: Tensor,
+        label_weights: Tensor,
+        target_boxes: Tensor,
+    ) -> DensePredictions:
+        """One table of all priors, ordered by level, image and place.
+
+        Args:
+            cls_scores: Logits of each level.
+            bbox_preds: Box predictions of each level.
+            priors: Those of each level, the same for all images, (n, k).
+            labels: In the order of the table, (num_priors,).
+            label_weights: Likewise, (num_priors,).
+            target_boxes: Likewise, (num_priors, 4).
+        """
+        num_images = len(cls_scores[0])
+        in_level = [len(level) for level in priors]
+        index = (labels < self.num_classes) & (label_weights > 0)
+        index = index.nonzero().squeeze(1)
+        sizes, starts = index.new_tensor(
+            [in_level, [0, *accumulate(num_images * n for n in in_level[:-1])]]
+        )
+        levels = torch.searchsorted(starts, index, right=True) - 1
+        in_image = (index - starts[levels]) % sizes[levels]
+        chosen = torch.cat(list(priors))[
+            (sizes.cumsum(0) - sizes)[levels] + in_image
+        ]
+        num_numbers = bbox_preds[0].shape[1] // self.num_base_priors
+        predictions = flatten_levels(bbox_preds, num_numbers)[index].float()
+        return DensePredictions(
+            logits=flatten_levels(cls_scores, self.cls_out_channels),
+            labels=labels,
+            label_weights=label_weights,
+            positives=Positives(
+                index=index,
+                images=(index - starts[levels]) // sizes[levels],
+                levels=levels,
+                priors=chosen,
+                predictions=predictions,
+                boxes=self.decode(chosen, predictions, levels),
+                target_boxes=target_boxes[index],
+            ),
+        )
 
     def loss_by_feat(
         self,
@@ -117,28 +252,68 @@ class RankingMixin:
 
     def ranking_losses(self, dense: DensePredictions) -> dict[str, Tensor]:
         """One ranking over every prior x class of the batch, and a box loss."""
+        positives = dense.positives
+        ious = bbox_overlaps(
+            positives.boxes.detach(), positives.target_boxes, is_aligned=True
+        ).clamp(0, 1)
+        if self.selection is not None:
+            dense, ious = self._select(dense, ious)
+            positives = dense.positives
         targets = ranking_targets(
             dense.labels, dense.label_weights, dense.logits.shape[1]
         )
-        ious = bbox_overlaps(
-            dense.boxes.detach(), dense.target_boxes, is_aligned=True
-        ).clamp(0, 1)
         loss_cls = self.loss_cls(dense.logits.flatten(), targets.flatten(), ious)
 
         # Boxes whose class is found matter most: each positive counts by the
         # probability of its class.
-        weights = dense.logits.detach()[targets == 1].float().sigmoid()
+        weights = _probabilities(dense)
         # Divided here and not by avg_factor, to which MMDetection adds an
         # epsilon that would show where all probabilities are small.
         total = reduce_mean(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
         weights = weights / total
         loss_bbox = self.loss_bbox(
-            dense.boxes,
-            dense.target_boxes,
-            weights[:, None].expand_as(dense.boxes),
+            positives.boxes,
+            positives.target_boxes,
+            weights[:, None].expand_as(positives.boxes),
             avg_factor=1.0,
         )
-        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
+        further = self.further_losses(positives, weights)
+        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox, **further)
+
+    def _select(
+        self, dense: DensePredictions, ious: Tensor
+    ) -> tuple[DensePredictions, Tensor]:
+        """Positives that the selection takes; the others become negatives."""
+        positives = dense.positives
+        selected = select_positives(
+            _probabilities(dense),
+            ious,
+            _objects(dense),
+            positives.levels,
+            **self.selection,
+        )
+        labels = dense.labels.clone()
+        labels[positives.index[~selected]] = self.num_classes
+        positives = Positives(*(values[selected] for values in positives))
+        return dense._replace(labels=labels, positives=positives), ious[selected]
+
+
+def _probabilities(dense: DensePredictions) -> Tensor:
+    """Of its own class, for each positive, float32, without a graph."""
+    index = dense.positives.index
+    logits = dense.logits.detach()[index, dense.labels[index]]
+    return logits.float().sigmoid()
+
+
+def _objects(dense: DensePredictions) -> Tensor:
+    """Number of the object that each positive was assigned to, int64.
+
+    Whatever assigned it: an object is an image, a class and a box.
+    """
+    images, target_boxes = dense.positives.images, dense.positives.target_boxes
+    labels = dense.labels[dense.positives.index]
+    described = torch.cat([torch.stack([images, labels], dim=1), target_boxes], dim=1)
+    return described.unique(dim=0, return_inverse=True)[1]
 
 
 def ranking_targets(labels: Tensor, label_weights: Tensor, num_classes: int) -> Tensor:

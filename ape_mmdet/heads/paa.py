@@ -1,0 +1,40 @@
+"""PAA's head, trained by ranking, with adaptive ranking pair selection."""
+
+import torch
+from mmdet.models.dense_heads import PAAHead
+from mmdet.models.dense_heads.anchor_head import AnchorHead
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor
+
+from ape_mmdet.heads.anchor import AnchorRankingMixin
+
+
+@MODELS.register_module()
+class RankingPAAHead(AnchorRankingMixin, PAAHead):
+    """PAA's head with a ranking loss and no IoU branch.
+
+    Xu et al. (CVPR 2022): of the candidates that the assigner finds (IoU of at
+    least 0.1), the positives are selected again in every step, by ranking and
+    localisation.
+
+    Args:
+        selection: See :class:`RankingMixin`.
+    """
+
+    quality_layer = 'atss_centerness'
+    # Targets of candidates by level; PAAHead's are in the order it selects by.
+    get_targets = AnchorHead.get_targets
+
+    def __init__(self, *args, selection: ConfigType = dict(), **kwargs) -> None:
+        super().__init__(*args, selection=selection, **kwargs)
+
+    def predict_by_feat(
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args, **kwargs
+    ) -> InstanceList:
+        """See ``PAAHead``: boxes vote, all with the same quality."""
+        certain = [
+            torch.full_like(level[:, : self.num_base_priors], torch.inf)
+            for level in cls_scores
+        ]
+        return super().predict_by_feat(cls_scores, bbox_preds, certain, *args, **kwargs)
