@@ -207,9 +207,7 @@ class RankingMixin:
         )
         levels = torch.searchsorted(starts, index, right=True) - 1
         in_image = (index - starts[levels]) % sizes[levels]
-        chosen = torch.cat(list(priors))[
-            (sizes.cumsum(0) - sizes)[levels] + in_image
-        ]
+        chosen = torch.cat(list(priors))[(sizes.cumsum(0) - sizes)[levels] + in_image]
         num_numbers = bbox_preds[0].shape[1] // self.num_base_priors
         predictions = flatten_levels(bbox_preds, num_numbers)[index].float()
         return DensePredictions(

@@ -35,6 +35,14 @@ ROWS = {
     'retinanet_ape': dict(max_pairs=None, lamb=8.0),
     'fcos_ap': dict(distance='sigmoid', balance='rank', lamb=8.0),
 }
+# By head: with APE loss, and as MMDetection has it.
+HEADS = {
+    'atss_ape': 'fcos_focal',
+    'paa_ape': 'paa_focal',
+    'gfl_ape': 'gfl_qfl',
+    'rtmdet_ape': 'rtmdet_qfl',
+    'fcos_points_ape': 'fcos_points_focal',
+}
 OTHERS = {
     'retinanet_ap_cross_entropy',
     'retinanet_focal',
@@ -53,7 +61,7 @@ def load(name):
 
 
 def test_no_config_is_missing_or_untested():
-    assert set(CONFIGS) == set(ROWS) | OTHERS
+    assert set(CONFIGS) == set(ROWS) | OTHERS | set(HEADS) | set(HEADS.values())
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -71,8 +79,15 @@ def test_builds_and_trains_a_step(name):
     )
     model.train()
     losses = model.train_step(inputs, optim_wrapper)
-    branches = {'loss_centerness'} if name == 'fcos_focal' else set()
-    assert set(losses) == {'loss', 'loss_cls', 'loss_bbox'} | branches
+    further = {
+        'fcos_focal': {'loss_centerness'},
+        'fcos_points_focal': {'loss_centerness'},
+        'paa_focal': {'loss_iou'},
+        'gfl_ape': {'loss_dfl'},
+        'gfl_qfl': {'loss_dfl'},
+    }
+    expected = {'loss', 'loss_cls', 'loss_bbox'} | further.get(name, set())
+    assert set(losses) == expected
     assert all(torch.isfinite(value) for value in losses.values())
     changed = [
         key
@@ -87,7 +102,9 @@ def test_builds_and_trains_a_step(name):
 def test_a_row_varies_what_its_table_says(name):
     config = load(name)
     loss = MODELS.build(config.model.bbox_head.loss_cls)
-    assert type(loss).__name__ == ('APLoss' if '_ap_' in name else 'APELoss')
+    assert type(loss).__name__ == (
+        'APLoss' if '_ap' in name and '_ape' not in name else 'APELoss'
+    )
     for option, value in ROWS[name].items():
         assert loss.options[option] == value
     assert loss.options.get('interpolate', True)
@@ -151,6 +168,32 @@ def test_focal_baseline_differs_in_the_loss_alone(focal, ape, head):
     assert focal == ape
 
 
+@pytest.mark.parametrize('ape', HEADS)
+def test_other_heads_have_a_recipe_and_a_baseline_in_the_same_budget(ape):
+    ape, baseline = load(ape), load(HEADS[ape])
+    assert ape.model.bbox_head.type.startswith('Ranking')
+    assert ape.model.bbox_head.loss_cls.type == 'APELoss'
+    assert not baseline.model.bbox_head.type.startswith('Ranking')
+    if ape.model.type == 'ATSS':
+        baseline.pop('focal_fcos_head')
+    for config in (ape, baseline):
+        del config.model['bbox_head']
+    assert ape.to_dict() == baseline.to_dict()
+
+
+def test_recipe_of_adaptive_selection():
+    config = load('paa_ape')
+    assert config.train_cfg.max_epochs == 24
+    assert config.param_scheduler[1].milestones == [18, 22]
+    assert config.param_scheduler[1].end == 24
+    assert config.optim_wrapper.optimizer.lr == 0.01
+    assert config.model.bbox_head.loss_cls.max_pairs == 100_000
+    assigner = config.model.train_cfg.assigner
+    assert assigner.pos_iou_thr == assigner.neg_iou_thr == 0.1
+    head = MODELS.build(dict(config.model.bbox_head, train_cfg=config.model.train_cfg))
+    assert head.selection == {} and head.quality_layer
+
+
 def test_cross_entropy_form_differs_in_the_form_alone():
     form, row = load('retinanet_ap_cross_entropy'), load('retinanet_ap_lambda8')
     loss = MODELS.build(form.model.bbox_head.loss_cls)
@@ -161,7 +204,9 @@ def test_cross_entropy_form_differs_in_the_form_alone():
     assert form.to_dict() == row.to_dict()
 
 
-@pytest.mark.parametrize('name', [*ROWS, 'retinanet_focal', 'fcos_focal'])
+@pytest.mark.parametrize(
+    'name', [*ROWS, *HEADS, *HEADS.values(), 'retinanet_focal', 'fcos_focal']
+)
 def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch):
     """The same file: data, size of the backbone and schedule are the recipe's."""
     for_coco = load(name)

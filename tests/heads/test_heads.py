@@ -7,19 +7,38 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from ape_mmdet.heads.ranking import DensePredictions, flatten_levels, ranking_targets
+from ape_mmdet.heads.ranking import (
+    DensePredictions,
+    Positives,
+    _objects,
+    flatten_levels,
+    ranking_targets,
+)
 
 NUM_CLASSES = 3
 IMAGE_SHAPE = (96, 128)
 STRIDES = (8, 16, 32, 64, 128)
-CONFIGS = {
-    'retina': 'configs/bccd_retinanet_ape.py',
-    'fcos': 'configs/bccd_fcos_ape.py',
+# Each head's config, and its classifier.
+HEADS = {
+    'retinanet_ape': 'retina_cls',
+    'fcos_ape': 'atss_cls',
+    'atss_ape': 'atss_cls',
+    'paa_ape': 'atss_cls',
+    'gfl_ape': 'gfl_cls',
+    'rtmdet_ape': 'rtm_cls',
+    'fcos_points_ape': 'conv_cls',
 }
+# Those whose priors are boxes; RTMDet's are points, in the way of anchors.
+ANCHORS = ['retinanet_ape', 'fcos_ape', 'atss_ape', 'paa_ape', 'gfl_ape']
+
+
+@pytest.fixture(autouse=True)
+def _small_models(monkeypatch):
+    monkeypatch.setenv('APE_DATASET', 'bccd')
 
 
 def build_head(name, **overrides):
-    model = Config.fromfile(CONFIGS[name]).model
+    model = Config.fromfile(f'configs/{name}.py').model
     config = dict(model.bbox_head, train_cfg=model.train_cfg, test_cfg=model.test_cfg)
     config.update(overrides)
     torch.manual_seed(0)
@@ -72,32 +91,51 @@ def nothing():
     return InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 def test_positives_boxes_and_ground_truth_stand_in_one_order(name):
-    """With no shift predicted, a positive's box is its anchor, which overlaps
-    the object it was assigned to; any mix-up of order breaks that."""
+    """With no box predicted but the head's first guess, a positive lies near the
+    object that it was assigned to; any mix-up of order breaks that."""
     head = build_head(name)
     cls_scores, bbox_preds = head(features())
-    still = [torch.zeros_like(level) for level in bbox_preds]
+    # Distances of two strides or so, or no shift of an anchor.
+    still = 2.0 if name == 'fcos_points_ape' else 0.0
+    still = [torch.full_like(level, still) for level in bbox_preds]
+    if name == 'rtmdet_ape':
+        still = [level + 2 * stride for level, stride in zip(still, STRIDES)]
     gts = ground_truth()
     dense = head.dense_predictions(cls_scores, still, gts, image_metas(), None)
 
+    positives = dense.positives
     positive = (dense.labels < NUM_CLASSES) & (dense.label_weights > 0)
     assert dense.logits.shape == (len(dense.labels), NUM_CLASSES)
-    assert len(dense.boxes) == len(dense.target_boxes) == positive.sum() > 3
-    overlaps = bbox_overlaps(dense.boxes, dense.target_boxes, is_aligned=True)
-    assert overlaps.min() > 0.1
-    class_of_box = {
-        tuple(box.tolist()): int(label)
-        for image in gts
+    assert positives.index.tolist() == positive.nonzero().squeeze(1).tolist()
+    assert {len(values) for values in positives} == {int(positive.sum())}
+    assert positive.sum() > 3
+    overlaps = bbox_overlaps(positives.boxes, positives.target_boxes, is_aligned=True)
+    assert overlaps.min() > 0.04
+    image_and_class = {
+        tuple(box.tolist()): (number, int(label))
+        for number, image in enumerate(gts)
         for box, label in zip(image.bboxes, image.labels)
     }
-    found = [class_of_box[tuple(box.tolist())] for box in dense.target_boxes]
-    assert found == dense.labels[positive].tolist()
-    assert set(found) == {0, 1, 2}
+    found = [
+        image_and_class[tuple(box.round().tolist())] for box in positives.target_boxes
+    ]
+    labels = dense.labels[positives.index].tolist()
+    assert found == list(zip(positives.images.tolist(), labels))
+    assert set(labels) == {0, 1, 2}
+
+    # Levels and priors: the centre of each lies on the level's grid.
+    centres = positives.priors[:, :2]
+    if name in ANCHORS:
+        centres = (centres + positives.priors[:, 2:]) / 2
+    offset = 0.5 if name == 'fcos_points_ape' else 0.0
+    strides = torch.tensor(STRIDES)[positives.levels][:, None]
+    cells = centres / strides - offset
+    torch.testing.assert_close(cells, cells.round(), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 def test_a_class_logit_lands_with_the_label_of_its_place(name):
     """Raising the logits of one place, class and image raises one row."""
     head = build_head(name)
@@ -115,23 +153,22 @@ def test_a_class_logit_lands_with_the_label_of_its_place(name):
     assert row == before + per_place * (height * width + 3 * width + 4)
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 @pytest.mark.parametrize('loss', ['APLoss', 'APELoss'])
 def test_either_loss_trains_every_parameter(name, loss):
     head = build_head(name, loss_cls=dict(type=loss))
     losses = head.loss_by_feat(*head(features()), ground_truth(), image_metas())
-    assert set(losses) == {'loss_cls', 'loss_bbox'}
+    further = {'loss_dfl'} if name == 'gfl_ape' else set()
+    assert set(losses) == {'loss_cls', 'loss_bbox'} | further
+    assert all(torch.isfinite(value) for value in losses.values())
     sum(losses.values()).backward()
     for parameter_name, parameter in head.named_parameters():
         assert parameter.grad is not None, parameter_name
-    assert head.get_parameter(_classifier(name)).grad.abs().sum() > 0
+    weight = head.get_parameter(f'{HEADS[name]}.weight')
+    assert weight.grad.abs().sum() > 0
 
 
-def _classifier(name):
-    return {'retina': 'retina_cls.weight', 'fcos': 'atss_cls.weight'}[name]
-
-
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 def test_a_batch_without_objects_trains_nothing_and_breaks_nothing(name):
     head = build_head(name)
     losses = head.loss_by_feat(*head(features()), [nothing(), nothing()], image_metas())
@@ -146,25 +183,68 @@ def test_a_batch_without_objects_trains_nothing_and_breaks_nothing(name):
 def test_the_box_loss_weighs_each_positive_by_its_probability():
     """Two positives with one good and one bad box: the mean leans to the one
     whose class is found."""
-    head = build_head('fcos')
-    dense_predictions = dict(
-        labels=torch.tensor([0, 1, NUM_CLASSES]),
-        label_weights=torch.ones(3),
+    head = build_head('fcos_ape')
+    zeros = torch.zeros(2, dtype=torch.long)
+    positives = Positives(
+        index=torch.tensor([0, 1]),
+        images=zeros,
+        levels=zeros,
+        priors=torch.zeros(2, 4),
+        predictions=torch.zeros(2, 4),
         boxes=torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0]]),
         target_boxes=torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 20.0, 10.0]]),
     )
+    others = (torch.tensor([0, 1, NUM_CLASSES]), torch.ones(3), positives)
     probability = torch.tensor([0.8, 0.2])
     logits = torch.zeros(3, NUM_CLASSES)
     logits[[0, 1], [0, 1]] = probability.logit()
-    losses = head.ranking_losses(DensePredictions(logits=logits, **dense_predictions))
+    losses = head.ranking_losses(DensePredictions(logits, *others))
     # GIoU loss of the boxes: 0 and 1/2, times the weight 2.
     expected = 2 * (0.8 * 0 + 0.2 * 0.5) / (0.8 + 0.2)
     assert float(losses['loss_bbox']) == pytest.approx(expected, abs=1e-5)
 
     # A ranking loss leaves the level of the scores open: it must not matter.
     low = torch.full((3, NUM_CLASSES), -40.0)
-    losses = head.ranking_losses(DensePredictions(logits=low, **dense_predictions))
+    losses = head.ranking_losses(DensePredictions(low, *others))
     assert float(losses['loss_bbox']) == pytest.approx(2 * 0.5 / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_any_head_can_select_among_its_positives(name):
+    """What is not selected becomes a negative; nothing else changes."""
+    plain = build_head(name, selection=None)
+    outputs = plain(features())
+    batch = (ground_truth(), image_metas(), None)
+    before = plain.dense_predictions(*outputs, *batch)
+    selecting = build_head(name, selection=dict(topk=2))
+    seen = []
+    selecting.loss_cls.register_forward_pre_hook(lambda _, given: seen.append(given))
+    losses = selecting.loss_by_feat(*outputs, *batch[:2])
+    assert all(torch.isfinite(value) for value in losses.values())
+    ((_, targets, ious),) = seen
+    targets = targets.view(-1, NUM_CLASSES)
+    everything = ranking_targets(before.labels, before.label_weights, NUM_CLASSES)
+    changed = (targets != everything).nonzero()
+    assert len(changed) and (everything[changed.T.unbind()] == 1).all()
+    assert (targets[changed.T.unbind()] == 0).all()
+    assert len(ious) == (targets == 1).sum() > 0
+
+
+def test_an_object_is_an_image_a_class_and_a_box():
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]]).repeat(5, 1)
+    boxes[4, 2] = 9.0
+    index = torch.arange(5)
+    empty = torch.zeros(5, 4)
+    dense = DensePredictions(
+        logits=torch.zeros(5, NUM_CLASSES),
+        labels=torch.tensor([0, 0, 0, 1, 0]),
+        label_weights=torch.ones(5),
+        positives=Positives(
+            index, torch.tensor([0, 0, 1, 0, 0]), index, empty, empty, empty, boxes
+        ),
+    )
+    found = _objects(dense).tolist()
+    assert found[0] == found[1] and len(set(found)) == 4
 
 
 def test_ignored_priors_leave_the_ranking():
@@ -181,27 +261,78 @@ def test_flatten_levels_goes_by_level_image_place_and_prior():
     assert table[:4].tolist() == [[0, 2], [4, 6], [1, 3], [5, 7]]
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 def test_predict_scores_are_class_probabilities_alone(name):
     head = build_head(name).eval()
     outputs = head(features())
     assert len(outputs) == 2  # No centerness, no IoU: no score factor.
     (first, _) = head.predict_by_feat(*outputs, batch_img_metas=image_metas())
     probabilities = torch.cat([level[0].flatten() for level in outputs[0]]).sigmoid()
+    if name == 'paa_ape':
+        probabilities = probabilities.sqrt()  # Of PAA, whose quality is 1 here.
     assert len(first.scores) > 0
     nearest = (first.scores[:, None] - probabilities[None, :]).abs().amin(dim=1)
     assert nearest.max() < 1e-6
+    assert first.bboxes.isfinite().all()
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+def test_paa_boxes_still_vote():
+    head = build_head('paa_ape').eval()
+    without = build_head('paa_ape', score_voting=False).eval()
+    without.load_state_dict(head.state_dict())
+    outputs = head(features())
+    voted, plain = (
+        each.predict_by_feat(*outputs, batch_img_metas=image_metas())[0]
+        for each in (head, without)
+    )
+    assert voted.scores.sort()[0].equal(plain.scores.sort()[0])
+    assert not voted.bboxes.equal(plain.bboxes)
+
+
+@pytest.mark.parametrize('name', HEADS)
 def test_the_classifier_starts_at_a_prior_of_one_percent(name):
-    bias = build_head(name).get_parameter(_classifier(name).replace('weight', 'bias'))
+    bias = build_head(name).get_parameter(f'{HEADS[name]}.bias')
     torch.testing.assert_close(bias.sigmoid(), torch.full_like(bias, 0.01))
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', HEADS)
 def test_a_loss_that_does_not_rank_is_refused(name):
     with pytest.raises(TypeError, match='APELoss'):
         build_head(name, loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+
+
+@pytest.mark.parametrize('name', [*ANCHORS, 'rtmdet_ape'])
+def test_box_losses_are_of_decoded_boxes(name):
     with pytest.raises(ValueError, match='reg_decoded_bbox'):
         build_head(name, reg_decoded_bbox=False)
+
+
+@pytest.mark.parametrize('norm_on_bbox', [False, True])
+def test_points_predict_boxes_in_pixels(norm_on_bbox):
+    head = build_head('fcos_points_ape', norm_on_bbox=norm_on_bbox)
+    boxes = head.decode(
+        torch.tensor([[40.0, 40.0]]), torch.full((1, 4), 2.0), torch.tensor([1])
+    )
+    side = 2.0 * (STRIDES[1] if norm_on_bbox else 1)
+    expected = [40 - side, 40 - side, 40 + side, 40 + side]
+    assert boxes.tolist() == [expected]
+
+
+def test_gfl_trains_its_distributions_toward_the_sides_of_the_object():
+    head = build_head('gfl_ape')
+    prior = torch.tensor([[32.0, 32.0, 96.0, 96.0]])  # Centre 64, 64.
+    level = torch.tensor([1])  # Stride 16.
+    target = torch.tensor([[16.0, 32.0, 96.0, 112.0]])  # 3, 2, 2, 3 strides.
+    logits = torch.full((1, 4, head.reg_max + 1), -30.0)
+    logits[0, torch.arange(4), torch.tensor([3, 2, 2, 3])] = 30.0
+    right = logits.flatten(1)
+    assert head.decode(prior, right, level).tolist() == target.tolist()
+    zeros = torch.zeros(1, dtype=torch.long)
+    losses = [
+        head.further_losses(
+            Positives(zeros, zeros, level, prior, values, target, target),
+            torch.ones(1),
+        )['loss_dfl']
+        for values in (right, right.roll(1, dims=1))
+    ]
+    assert losses[0] < 1e-6 < 1 < losses[1]
