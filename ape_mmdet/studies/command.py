@@ -16,22 +16,31 @@ from rich.progress import (
 )
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies.experiments import EXPERIMENTS, TUNING
+from ape_mmdet.studies.experiments import (
+    EXPERIMENTS,
+    HEADS,
+    SELECTION,
+    TUNING,
+)
 from ape_mmdet.studies.gradients import compare_forms
 from ape_mmdet.studies.report import write_report
 from ape_mmdet.studies.runs import DATASET_VARIABLE, Run, plan, resolve
 from ape_mmdet.studies.tables import TABLES, Row, Study
 from ape_mmdet.studies.training import Trainer
 
-# What can be asked for, and the studies that it means. All but tuning is 'all'.
+# What can be asked for, and the studies that it means.
 GROUPS = {
     **{name: {name: study} for name, study in TABLES.items()},
     'section2': {'section2': EXPERIMENTS['section2']},
     'baselines': {
         name: study for name, study in EXPERIMENTS.items() if name != 'section2'
     },
+    'selection': SELECTION,
+    'heads': HEADS,
     'tuning': TUNING,
 }
+# The appendix, and what it is held against.
+ALL = (*TABLES, 'section2', 'baselines')
 
 
 def reproduce(arguments: Sequence[str] | None = None) -> None:
@@ -84,7 +93,7 @@ def _add_gradients(
 def _chosen(names: Sequence[str]) -> dict[str, Study]:
     """The studies of some groups, each once."""
     if 'all' in names:
-        names = [*names, *(group for group in GROUPS if group != 'tuning')]
+        names = [*names, *ALL]
     return {
         name: study
         for group in names
@@ -98,7 +107,12 @@ def _parser() -> ArgumentParser:
         description="Train the rows of the paper's tables and report what they "
         'reached. Rows that are done are skipped, those cut off are resumed.'
     )
-    parser.add_argument('studies', nargs='+', choices=[*GROUPS, 'all'])
+    parser.add_argument(
+        'studies',
+        nargs='+',
+        choices=[*GROUPS, 'all'],
+        help=f'all: {", ".join(ALL)}',
+    )
     parser.add_argument('--dataset', choices=['coco', 'bccd'], default='coco')
     parser.add_argument('--seeds', type=int, default=3, help='trainings of each row')
     parser.add_argument('--gpus', type=int, default=1, help='of each training')

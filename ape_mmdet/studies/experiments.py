@@ -38,6 +38,40 @@ EXPERIMENTS = {
     ),
 }
 
+# So that all rows differ in their positives alone: ATSS's head has none of it.
+_NO_VOTING = (('model.bbox_head.score_voting', False),)
+
+SELECTION = {
+    'selection': Study(
+        'Adaptive ranking pair selection, PAA without score voting',
+        (
+            Row('paa_ape_maxiou', 'fixed, MaxIoU', options=_NO_VOTING),
+            Row('paa_ape_atss', 'fixed, ATSS'),
+            Row('paa_ape_raw', 'selected, not normalised', options=_NO_VOTING),
+            Row('paa_ape_score', 'selected, ranking score alone', options=_NO_VOTING),
+            Row('paa_ape_iou', 'selected, localisation alone', options=_NO_VOTING),
+            Row('paa_ape', 'selected, both', options=_NO_VOTING),
+            Row('paa_ape', 'selected, both, with score voting'),
+        ),
+        default='paa_ape-score_voting=False',
+    )
+}
+
+HEADS = {
+    f'heads_{ape.removesuffix("_ape")}': Study(
+        f'{name}: its own losses, and APE loss',
+        (Row(own, 'its own'), Row(ape, 'APE loss')),
+        default=own,
+    )
+    for name, own, ape in (
+        ('ATSS', 'fcos_focal', 'atss_ape'),
+        ('PAA', 'paa_focal', 'paa_ape'),
+        ('GFL', 'gfl_qfl', 'gfl_ape'),
+        ('RTMDet', 'rtmdet_qfl', 'rtmdet_ape'),
+        ('FCOS from points', 'fcos_points_focal', 'fcos_points_ape'),
+    )
+}
+
 # Not among the seeds that the other studies report, 0, 1, 2 and on.
 TUNING_SEED = 1000
 LEARNING_RATES = (0.0005, 0.001, 0.002)

@@ -43,6 +43,14 @@ HEADS = {
     'rtmdet_ape': 'rtmdet_qfl',
     'fcos_points_ape': 'fcos_points_focal',
 }
+# By row of the ablation: what it selects by, and the lowest IoU of a candidate.
+SELECTIONS = {
+    'paa_ape_maxiou': (None, 0.5),
+    'paa_ape_atss': (dict(), None),  # Of another head, which selects nothing.
+    'paa_ape_raw': (dict(normalise=False), 0.1),
+    'paa_ape_score': (dict(criterion='score'), 0.1),
+    'paa_ape_iou': (dict(criterion='iou'), 0.1),
+}
 OTHERS = {
     'retinanet_ap_cross_entropy',
     'retinanet_focal',
@@ -61,7 +69,8 @@ def load(name):
 
 
 def test_no_config_is_missing_or_untested():
-    assert set(CONFIGS) == set(ROWS) | OTHERS | set(HEADS) | set(HEADS.values())
+    heads = {*HEADS, *HEADS.values()}
+    assert set(CONFIGS) == {*ROWS, *OTHERS, *SELECTIONS, *heads}
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -181,6 +190,19 @@ def test_other_heads_have_a_recipe_and_a_baseline_in_the_same_budget(ape):
     assert ape.to_dict() == baseline.to_dict()
 
 
+@pytest.mark.parametrize('name', SELECTIONS)
+def test_the_ablation_of_selection_varies_selection_alone(name):
+    row, default = load(name), load('paa_ape')
+    selection, least_iou = SELECTIONS[name]
+    assert row.model.bbox_head.pop('selection', dict()) == selection
+    assert row.model.train_cfg.assigner.get('pos_iou_thr') == least_iou
+    for config in (row, default):
+        del config.model.train_cfg['assigner']
+        if name == 'paa_ape_atss':
+            del config.model['type'], config.model.bbox_head['type']
+    assert row.to_dict() == default.to_dict()
+
+
 def test_recipe_of_adaptive_selection():
     config = load('paa_ape')
     assert config.train_cfg.max_epochs == 24
@@ -205,7 +227,8 @@ def test_cross_entropy_form_differs_in_the_form_alone():
 
 
 @pytest.mark.parametrize(
-    'name', [*ROWS, *HEADS, *HEADS.values(), 'retinanet_focal', 'fcos_focal']
+    'name',
+    [*ROWS, *SELECTIONS, *HEADS, *HEADS.values(), 'retinanet_focal', 'fcos_focal'],
 )
 def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch):
     """The same file: data, size of the backbone and schedule are the recipe's."""

@@ -126,7 +126,7 @@ def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path, dataset, n
         assert len({row.label for row, _ in runs}) == len(runs)
 
 
-def test_all_is_every_study_but_tuning(tmp_path, capsys):
+def test_all_is_the_appendix_and_its_baselines(tmp_path, capsys):
     reproduce(['all', '--dataset', 'bccd', '--work-dir', str(tmp_path), '--dry-run'])
     listed = capsys.readouterr().out.splitlines()
     assert len(set(listed)) == len(listed)

@@ -1,0 +1,4 @@
+# Selection by the ranking score alone.
+_base_ = './paa_ape.py'
+
+model = dict(bbox_head=dict(selection=dict(criterion='score')))
