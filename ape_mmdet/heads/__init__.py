@@ -5,6 +5,7 @@ from ape_mmdet.heads.atss import RankingATSSHead
 from ape_mmdet.heads.fcos import RankingFCOSHead, RankingPointFCOSHead
 from ape_mmdet.heads.gfl import RankingGFLHead
 from ape_mmdet.heads.paa import RankingPAAHead
+from ape_mmdet.heads.points import PointRankingMixin
 from ape_mmdet.heads.ranking import DensePredictions, Positives, RankingMixin
 from ape_mmdet.heads.retina import RankingRetinaHead
 from ape_mmdet.heads.rtmdet import RankingRTMDetHead
@@ -12,6 +13,7 @@ from ape_mmdet.heads.rtmdet import RankingRTMDetHead
 __all__ = [
     'AnchorRankingMixin',
     'DensePredictions',
+    'PointRankingMixin',
     'Positives',
     'RankingATSSHead',
     'RankingFCOSHead',

@@ -103,7 +103,7 @@ class RankingMixin:
                 "type='APELoss')."
             )
         self.selection = selection
-        if self.quality_layer is not None:
+        if hasattr(self, 'loss_centerness'):
             del self.loss_centerness
 
     def _init_layers(self) -> None:

@@ -1,0 +1,48 @@
+"""Ranking for MMDetection's heads that predict from points, as FCOS does."""
+
+import torch
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+from ape_mmdet.heads.ranking import DensePredictions, RankingMixin
+
+
+class PointRankingMixin(RankingMixin):
+    """:class:`RankingMixin` for descendants of ``FCOSHead``.
+
+    Positives are FCOS's own: the points in an object whose size fits the level.
+    """
+
+    quality_layer = 'conv_centerness'
+
+    def dense_predictions(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        *_,
+    ) -> DensePredictions:
+        """See :meth:`RankingMixin.dense_predictions`; FCOS ignores no region."""
+        points = self.prior_generator.grid_priors(
+            [scores.shape[-2:] for scores in cls_scores],
+            dtype=bbox_preds[0].dtype,
+            device=bbox_preds[0].device,
+        )
+        targets = self.get_targets(points, batch_gt_instances)
+        labels, distances = (torch.cat(by_level) for by_level in targets)
+        everything = torch.ones_like(labels, dtype=torch.float)
+        dense = self.flatten(
+            cls_scores, bbox_preds, points, labels, everything, distances
+        )
+        # Targets are distances, as predictions are.
+        positives = dense.positives
+        target_boxes = self.decode(
+            positives.priors, positives.target_boxes, positives.levels
+        )
+        return dense._replace(positives=positives._replace(target_boxes=target_boxes))
+
+    def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
+        """See :meth:`RankingMixin.decode`."""
+        if self.norm_on_bbox:
+            predictions = predictions * self.strides_of(levels)[:, None]
+        return super().decode(priors, predictions, levels)

@@ -1,0 +1,70 @@
+#!/usr/bin/env python
+"""Lines of code of each ranking head, as Markdown.
+
+    python benchmarks/head_lines.py
+
+Counted is a head's whole file, or its class where a file has several, without
+blank lines, comments, docstrings and imports.
+"""
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+HEADS = Path(__file__).resolve().parents[1] / 'ape_mmdet' / 'heads'
+# What is no code: layout and comments.
+LAYOUT = (
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+)
+
+
+def code_lines(source: str) -> set[int]:
+    """Numbers of the lines that hold code."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {
+        line
+        for token in tokens
+        if token.type not in LAYOUT
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
+            lines -= set(range(node.lineno, node.end_lineno + 1))
+    return lines
+
+
+def lines_by_head() -> dict[str, int]:
+    """Lines of code by the name of a head."""
+    counted = {}
+    for file in sorted(HEADS.glob('*.py')):
+        source = file.read_text()
+        lines = code_lines(source)
+        heads = [
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ClassDef) and node.name.endswith('Head')
+        ]
+        for head in heads:
+            first = min(line.lineno for line in [head, *head.decorator_list])
+            own = set(range(first, head.end_lineno + 1))
+            counted[head.name] = len(lines if len(heads) == 1 else lines & own)
+    return counted
+
+
+def main() -> None:
+    print('| head | lines of code |')
+    print('|---|---:|')
+    for name, lines in lines_by_head().items():
+        print(f'| {name} | {lines} |')
+
+
+if __name__ == '__main__':
+    main()
