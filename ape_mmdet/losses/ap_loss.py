@@ -21,6 +21,7 @@ class APLoss(RankingLoss):
         hard_pairs: Whether pairs at or below T lose their error.
         interpolate: Whether precision is interpolated.
         method: ``'near-linear'``, or ``'reference'`` for the pairwise form.
+        sync: Whether the batches of all processes are ranked as one.
         loss_weight: Factor on the loss.
         use_sigmoid: Only True; read by MMDetection's heads.
     """
@@ -35,6 +36,7 @@ class APLoss(RankingLoss):
         hard_pairs: bool = False,
         interpolate: bool = True,
         method: str = 'near-linear',
+        sync: bool = False,
         loss_weight: float = 1.0,
         use_sigmoid: bool = True,
     ) -> None:
@@ -49,6 +51,7 @@ class APLoss(RankingLoss):
             hard_pairs=hard_pairs,
             interpolate=interpolate,
             method=method,
+            sync=sync,
         )
 
     def forward(

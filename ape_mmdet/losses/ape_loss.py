@@ -20,6 +20,7 @@ class APELoss(RankingLoss):
         balance: ``'rank'`` or ``'num_neg'``.
         threshold: T, in logits.
         method: ``'near-linear'``, or ``'reference'`` for the pairwise form.
+        sync: Whether the batches of all processes are ranked as one.
         loss_weight: Factor on the loss.
         use_sigmoid: Only True; read by MMDetection's heads.
     """
@@ -32,6 +33,7 @@ class APELoss(RankingLoss):
         balance: str = 'rank',
         threshold: float = 0.25,
         method: str = 'near-linear',
+        sync: bool = False,
         loss_weight: float = 1.0,
         use_sigmoid: bool = True,
     ) -> None:
@@ -44,6 +46,7 @@ class APELoss(RankingLoss):
             balance=balance,
             threshold=threshold,
             method=method,
+            sync=sync,
         )
 
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Which pairs enter depends on two orders there, of scores and of IoU. In rows
 sorted by IoU they form a triangle.
 """
 
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,8 +19,13 @@ ROWS_ELSEWHERE = 1024
 
 
 def against_worse_localised(
-    positives: Tensor, ious: Tensor, cuts: Tensor, lamb: float, weights: Tensor
-) -> tuple[Tensor, Tensor]:
+    positives: Tensor,
+    ious: Tensor,
+    cuts: Tensor,
+    lamb: float,
+    weights: Tensor,
+    share: tuple[int, int] = (0, 1),
+) -> Tensor:
     r"""Value and gradient of :math:`\sum_u weight_u \sum_w softplus(\lambda x_{uw})`,
     divided by lambda, over all w localised worse than u.
 
@@ -29,9 +36,11 @@ def against_worse_localised(
             the scores, (num_pos,).
         lamb: Steepness of the sigmoid.
         weights: float64, (num_pos,).
+        share: Where several processes share the work: the number of this one,
+            and how many there are. The sum of their results is the whole.
 
     Returns:
-        Scalar and (num_pos,), float64.
+        The value and, behind it, the gradient, float64, (1 + num_pos,).
     """
     num_pos = len(positives)
     num_rows = ROWS_ON_CPU if on_cpu(positives) else ROWS_ELSEWHERE
@@ -40,9 +49,11 @@ def against_worse_localised(
     fewest = num_worse[::num_rows].tolist()
     most = num_worse[num_rows - 1 :: num_rows].tolist() + [int(num_worse[-1])]
     columns = torch.arange(num_pos, device=positives.device)
-    value = weights.new_zeros(())
+    value = weights.new_zeros(1)
     gradient = torch.zeros_like(weights)
-    for start, shared, reached in zip(range(0, num_pos, num_rows), fewest, most):
+    starts = zip(range(0, num_pos, num_rows), fewest, most)
+    number, in_all = share
+    for start, shared, reached in islice(starts, number, None, in_all):
         rows = slice(start, min(start + num_rows, num_pos))
         # Above its cut-off 0, else -inf: whose softplus and sigmoid are 0.
         excluded = positives[None, :reached] - cuts[rows, None]
@@ -58,4 +69,4 @@ def against_worse_localised(
         # Not a product of matrices: autocast would take that in half precision.
         sigmoids *= weights[rows, None].to(x.dtype)
         gradient[:reached] += sigmoids.sum(dim=0)
-    return value / lamb, gradient
+    return torch.cat([value / lamb, gradient])

@@ -7,12 +7,14 @@ appendix, Sections 1 to 3.
 """
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
 from ape_mmdet.ranking.distances import DISTANCES
 from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
 from ape_mmdet.ranking.methods import METHODS
+from ape_mmdet.ranking.ranks import ranks_of
 
 
 # Sizes differ from step to step: torch.compile would compile it over and over.
@@ -29,6 +31,8 @@ def ap_loss(
     hard_pairs: bool = False,
     interpolate: bool = True,
     method: str = 'near-linear',
+    sync: bool = False,
+    group: 'dist.ProcessGroup | None' = None,
 ) -> Tensor:
     r"""AP loss with the error-driven update.
 
@@ -70,6 +74,12 @@ def ap_loss(
             that of a lower-scored one has its error scaled down to match.
         method: ``'near-linear'``, or ``'reference'`` for the pairwise form:
             the same to about 1e-7, at a cost that grows with |P| x |N|.
+        sync: Rank the batches of all processes of a distributed training as
+            one. The value is that of their union. The gradient is the number
+            of processes times its gradient: data-parallel training takes the
+            mean over processes. All of them must compute the loss, in the
+            same order. Without effect where there is one process.
+        group: Those processes; all of them where left out.
 
     Returns:
         Scalar, 1 minus the mean (interpolated) precision of the positives, or L
@@ -90,8 +100,10 @@ def ap_loss(
     arguments.check_switch('hard_pairs', hard_pairs)
     arguments.check_switch('interpolate', interpolate)
     arguments.check_choice('method', method, METHODS)
+    arguments.check_switch('sync', sync)
     targets = targets.to(torch.int8)
-    if not (targets == 1).any():
+    ranks = ranks_of(sync, group)
+    if not int(ranks.sum((targets == 1).count_nonzero())):
         return nothing_to_rank(logits)
 
     scores = arguments.computing(logits)
@@ -108,5 +120,6 @@ def ap_loss(
             threshold=threshold,
             hard_pairs=hard_pairs,
             interpolate=interpolate,
+            ranks=ranks,
         ),
     )

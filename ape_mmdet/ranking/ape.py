@@ -6,11 +6,13 @@ Section 2.
 """
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ape_mmdet.ranking import arguments
 from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
 from ape_mmdet.ranking.methods import METHODS
+from ape_mmdet.ranking.ranks import ranks_of
 
 
 # Sizes differ from step to step: torch.compile would compile it over and over.
@@ -26,6 +28,8 @@ def ape_loss(
     balance: str = 'rank',
     threshold: float = 0.25,
     method: str = 'near-linear',
+    sync: bool = False,
+    group: 'dist.ProcessGroup | None' = None,
 ) -> Tensor:
     r"""Adaptive pairwise error.
 
@@ -59,6 +63,12 @@ def ape_loss(
         threshold: T, in logits.
         method: ``'near-linear'``, or ``'reference'`` for the pairwise form:
             the same to about 1e-7, at a cost that grows with |P| x |N|.
+        sync: Rank the batches of all processes of a distributed training as
+            one. The value is that of their union. The gradient is the number
+            of processes times its gradient: data-parallel training takes the
+            mean over processes. All of them must compute the loss, in the
+            same order. Without effect where there is one process.
+        group: Those processes; all of them where left out.
 
     Returns:
         Scalar; 0 where no positive has anything to outrank, NaN where a positive
@@ -75,12 +85,14 @@ def ape_loss(
     arguments.check_number('threshold', threshold)
     arguments.check_max_pairs(max_pairs)
     arguments.check_choice('method', method, METHODS)
+    arguments.check_switch('sync', sync)
     lowest = arguments.resolve_cutoff(cutoff, lamb)
 
     targets = targets.to(torch.int8)
     num_positives = int((targets == 1).count_nonzero())
     arguments.check_ious(ious, num_positives, logits)
-    if not num_positives:
+    ranks = ranks_of(sync, group)
+    if not int(ranks.sum(torch.tensor(num_positives, device=logits.device))):
         return nothing_to_rank(logits)
 
     scores = arguments.computing(logits)
@@ -95,5 +107,6 @@ def ape_loss(
             max_pairs=max_pairs,
             balance=balance,
             threshold=threshold,
+            ranks=ranks,
         ),
     )

@@ -10,11 +10,11 @@ from ape_mmdet.ranking.devices import where_float64_is
 from ape_mmdet.ranking.near_bins import BIN_WIDTH
 from ape_mmdet.ranking.pairs import (
     cut_offs,
-    highest,
     interpolated,
     num_with_adaptive_negatives,
     undefined_by,
 )
+from ape_mmdet.ranking.ranks import Alone
 from ape_mmdet.ranking.smooth import SigmoidSums
 from ape_mmdet.ranking.steps import StepSums, count_above
 
@@ -37,15 +37,17 @@ def ap(
     threshold: float,
     hard_pairs: bool,
     interpolate: bool,
+    ranks: Alone,
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of the AP loss, as ``reference.ap``."""
     dtype = scores.dtype
     index = (targets == 1).nonzero().squeeze(1)
+    (positives,), own = ranks.gather(scores[index][None])
     scale = delta if distance == 'step' else BIN_WIDTH / lamb
-    scores = _precise(scores, scores[index], scale)
-    positives = scores[index]
+    computing = _precise_dtype(positives, scale)
+    scores, positives = scores.to(computing), positives.to(computing)
     negatives = _negatives(scores, targets)
-    undefined = undefined_by(positives, negatives)
+    undefined = ranks.sum(undefined_by(positives, negatives))
     positives = _within_reach(positives.nan_to_num())
     negatives.clamp_(max=FARTHEST)
 
@@ -57,8 +59,8 @@ def ap(
     kernel = sums_above(-math.inf)
     constant = None
     if balance == 'num_neg':
-        constant = _num_hard(negatives, positives, threshold)
-    placed = kernel.add(negatives.clone() if hard_pairs else negatives)
+        constant = _num_hard(negatives, positives, threshold, ranks)
+    placed = ranks.share(kernel.add(negatives.clone() if hard_pairs else negatives))
     among, rank_negative = kernel.sums(kernel.add(positives.clone()), placed)
     # Each positive meets itself at D(0) = 1/2 and counts as 1.
     rank = among + 0.5 + rank_negative
@@ -71,15 +73,15 @@ def ap(
     lost = rank_negative
     if hard_pairs:
         kernel = sums_above(threshold)
-        placed = kernel.add(negatives)
+        placed = ranks.share(kernel.add(negatives))
         (lost,) = kernel.sums(placed)
     value = ranked_error.mean() + undefined
     if distance == 'cross-entropy':
         ((_, errors),) = kernel.sums_and_errors(placed)
         value = (weights * errors).sum()
     gradient = kernel.spread(weights, placed)
-    gradient[index] = (-weights * lost).to(gradient.dtype)
-    return value, gradient.to(dtype)
+    gradient[index] = (-weights * lost)[own].to(gradient.dtype)
+    return value, ranks.size * gradient.to(dtype)
 
 
 @where_float64_is
@@ -93,27 +95,33 @@ def ape(
     max_pairs: int | None,
     balance: str,
     threshold: float,
+    ranks: Alone,
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of the APE loss, as ``reference.ape``."""
     dtype = scores.dtype
     index = (targets == 1).nonzero().squeeze(1)
-    scores = _precise(scores, scores[index], BIN_WIDTH / lamb)
+    (positives, ious), own = ranks.gather(torch.stack([scores[index], ious]))
+    computing = _precise_dtype(positives, BIN_WIDTH / lamb)
+    scores, positives = scores.to(computing), positives.to(computing)
     by_iou = ious.argsort(stable=True)
-    index, ious = index[by_iou], ious[by_iou]
-    positives = scores[index]
-    negatives = _negatives(scores, targets, max_pairs)
-    undefined = undefined_by(positives, negatives)
+    positives, ious = positives[by_iou], ious[by_iou]
+    num_negatives = int(ranks.sum((targets == 0).count_nonzero()))
+    negatives = _negatives(scores, targets)
+    if max_pairs is not None and max_pairs < num_negatives:
+        kept = ranks.highest(negatives, max_pairs)
+        negatives = negatives.masked_fill(~kept, -math.inf)
+    undefined = ranks.sum(undefined_by(positives, negatives))
     positives = _within_reach(positives.nan_to_num())
     negatives.clamp_(max=FARTHEST)
-    num_ranked = num_with_adaptive_negatives(ious, int((targets == 0).count_nonzero()))
+    num_ranked = num_with_adaptive_negatives(ious, num_negatives)
 
     kernel = SigmoidSums(positives, lamb, cutoff)
     if balance == 'num_neg':
-        constant = _num_hard(negatives, positives, threshold)
-        placed = kernel.add(negatives)
+        constant = _num_hard(negatives, positives, threshold, ranks)
+        placed = ranks.share(kernel.add(negatives))
         ((sigmoids, errors),) = kernel.sums_and_errors(placed)
     else:
-        placed = kernel.add(negatives)
+        placed = ranks.share(kernel.add(negatives))
         (sigmoids, errors), (among, _) = kernel.sums_and_errors(
             placed, kernel.add(positives.clone())
         )
@@ -122,38 +130,40 @@ def ape(
     weights = torch.where(constant > 0, ious.double() / constant, 0) / num_ranked
     weights = weights + undefined
 
-    value, of_positives = against_worse_localised(
-        positives, ious, kernel.cuts, lamb, weights
-    )
+    value, of_positives = ranks.sum(
+        against_worse_localised(
+            positives, ious, kernel.cuts, lamb, weights, (ranks.rank, ranks.size)
+        )
+    ).split([1, len(positives)])
     gradient = kernel.spread(weights, placed)
-    of_positives -= weights * sigmoids
-    gradient[index] = of_positives.to(gradient.dtype)
-    return value + (weights * errors).sum(), gradient.to(dtype)
+    of_positives[by_iou] = of_positives - weights * sigmoids
+    gradient[index] = of_positives[own].to(gradient.dtype)
+    return value.squeeze(0) + (weights * errors).sum(), ranks.size * gradient.to(dtype)
 
 
-def _precise(scores: Tensor, positives: Tensor, scale: float) -> Tensor:
-    """The scores, in float64 where float32 is too coarse for differences.
+def _precise_dtype(positives: Tensor, scale: float) -> torch.dtype:
+    """float64 where their own dtype is too coarse for differences.
 
     Args:
         scale: What is small for a difference.
     """
     farthest = float(_within_reach(positives.nan_to_num()).abs().amax())
-    spacing = farthest * torch.finfo(scores.dtype).eps
-    return scores.double() if spacing > FINENESS * scale else scores
+    spacing = farthest * torch.finfo(positives.dtype).eps
+    return torch.float64 if spacing > FINENESS * scale else positives.dtype
 
 
 def _within_reach(scores: Tensor) -> Tensor:
     return scores.clamp(-FARTHEST, FARTHEST)
 
 
-def _negatives(scores: Tensor, targets: Tensor, max_pairs: int | None = None) -> Tensor:
-    """The scores, -inf in place of all that is no negative or is beyond Q."""
-    negatives = scores.masked_fill(targets != 0, -math.inf)
-    if max_pairs is not None and max_pairs < int((targets == 0).count_nonzero()):
-        negatives = negatives.masked_fill(~highest(negatives, max_pairs), -math.inf)
-    return negatives
+def _negatives(scores: Tensor, targets: Tensor) -> Tensor:
+    """The scores, -inf in place of all that is no negative."""
+    return scores.masked_fill(targets != 0, -math.inf)
 
 
-def _num_hard(negatives: Tensor, positives: Tensor, threshold: float) -> Tensor:
+def _num_hard(
+    negatives: Tensor, positives: Tensor, threshold: float, ranks: Alone
+) -> Tensor:
     """N_neg(u) of Eq. 5, at least 1, float64."""
-    return count_above(negatives, cut_offs(positives, threshold)).clamp(min=1)
+    counts = count_above(negatives, cut_offs(positives, threshold))
+    return ranks.sum(counts).clamp(min=1)

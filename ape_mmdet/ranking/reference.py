@@ -4,6 +4,9 @@ Time grows with the product of positives and negatives, memory is bounded by
 blocks of pairs. What the near-linear form is tested against.
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 from torch import Tensor
 
@@ -23,8 +26,29 @@ from ape_mmdet.ranking.pairs import (
     split_by_target,
     undefined_by,
 )
+from ape_mmdet.ranking.ranks import Alone
 
 
+def _of_the_union(value_and_gradient: Callable) -> Callable:
+    """Make a function of one batch one of those of all processes.
+
+    Unlike the near-linear form this sends all scores to everyone.
+    """
+
+    @wraps(value_and_gradient)
+    def of_the_union(
+        scores: Tensor, targets: Tensor, *ious: Tensor, ranks: Alone, **options
+    ) -> tuple[Tensor, Tensor]:
+        table = torch.stack([scores, targets.to(scores.dtype)])
+        (scores, targets), own = ranks.gather(table)
+        ious = [ranks.gather(values[None])[0][0] for values in ious]
+        value, gradient = value_and_gradient(scores, targets, *ious, **options)
+        return value, ranks.size * gradient[own]
+
+    return of_the_union
+
+
+@_of_the_union
 def ap(
     scores: Tensor,
     targets: Tensor,
@@ -111,6 +135,7 @@ def _ranks(ranking: Ranking, pair_error: Distance) -> tuple[Tensor, Tensor]:
     return rank_positive, rank_negative
 
 
+@_of_the_union
 def ape(
     scores: Tensor,
     targets: Tensor,

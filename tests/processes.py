@@ -1,0 +1,31 @@
+"""Several processes that know each other, for tests of distributed training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def in_processes(
+    work: Callable[[int, int], None], num_processes: int, tmp_path: Path
+) -> None:
+    """Run ``work(rank, num_processes)`` in processes joined by gloo.
+
+    Args:
+        work: A function of a module.
+        num_processes: How many there are.
+        tmp_path: Where they meet; an empty folder.
+    """
+    arguments = (work, num_processes, f'file://{tmp_path}/rendezvous')
+    mp.spawn(_join_and_work, arguments, nprocs=num_processes)
+
+
+def _join_and_work(rank, work, num_processes, rendezvous):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=rendezvous, rank=rank, world_size=num_processes
+    )
+    work(rank, num_processes)
+    dist.destroy_process_group()
