@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ape_mmdet.engine import preflight
+from ape_mmdet.engine.checkpoints import refuse_code
 from ape_mmdet.engine.errors import UserError
 
 # Where each launcher tells a process its rank.
@@ -87,6 +88,12 @@ def _parser(description: str) -> ArgumentParser:
         default='none',
         help='what started this process, for several GPUs',
     )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that hold more than tensors and plain data: they '
+        'can run code of whoever made them',
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser
 
@@ -135,6 +142,8 @@ def _test_parser() -> ArgumentParser:
 def _configure(args: Namespace) -> Config:
     """The config with the shared flags applied."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not args.trust_checkpoint:
+        refuse_code()
     config = preflight.load_config(args.config, args.cfg_options)
     config.launcher = args.launcher
     if args.work_dir:

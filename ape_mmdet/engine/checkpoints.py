@@ -1,0 +1,131 @@
+"""Checkpoints that hold tensors and plain data, and nothing that runs.
+
+A checkpoint is a pickle, and a pickle can call any function while it is read.
+``torch.load(weights_only=True)`` refuses that, and refuses MMEngine's own
+checkpoints with it: their log holds ``HistoryBuffer`` objects, whose methods
+are pickled as calls of ``getattr``. MMEngine reads on without the protection
+where it fails. Here such calls are let through, and nothing else.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+from ape_mmdet.engine.errors import UserError
+
+# Python 2's name of a module, and NumPy 1's, in pickles of old.
+RENAMED = {
+    '__builtin__': 'builtins',
+    'numpy.core.multiarray': 'numpy._core.multiarray',
+    'numpy.core.numeric': 'numpy._core.numeric',
+}
+# Functions and classes that make data of data.
+PLAIN = {
+    'builtins': {'bytearray', 'complex', 'frozenset', 'set', 'slice'},
+    'collections': {'OrderedDict', 'defaultdict'},
+    '_codecs': {'encode'},
+    'numpy': {'dtype', 'ndarray'},
+    'numpy._core.multiarray': {'_reconstruct', 'scalar'},
+    'numpy._core.numeric': {'_frombuffer'},
+    'torch': {'Size', 'device'},
+    'torch._utils': {
+        '_rebuild_parameter',
+        '_rebuild_tensor',
+        '_rebuild_tensor_v2',
+    },
+    'mmengine.logging.history_buffer': {'HistoryBuffer'},
+    'mmengine.config.config': {'ConfigDict'},
+}
+# What HistoryBuffer registers as statistics, and pickles.
+STATISTICS = {'current', 'max', 'mean', 'min'}
+
+
+def refuse_code() -> None:
+    """From here on, ``torch.load`` in this process reads tensors and plain data.
+
+    It raises :class:`UserError` for a file that holds anything else, and runs
+    none of it. That goes for whatever loads a checkpoint: resuming,
+    ``load_from``, pretrained backbones.
+    """
+    if not hasattr(torch.load, 'refuses_code'):
+        torch.load = _plain(torch.load)
+
+
+def _plain(load: Callable) -> Callable:
+    """A ``torch.load`` that reads tensors and plain data."""
+
+    @wraps(load)
+    def load_plain(
+        f: Any, map_location: Any = None, pickle_module: Any = None, **options: Any
+    ) -> Any:
+        _refuse_scripts(f)
+        options['weights_only'] = False  # Of what is allowed, see below.
+        return load(f, map_location, pickle_module=_PlainPickle, **options)
+
+    load_plain.refuses_code = True
+    return load_plain
+
+
+def _refuse_scripts(file: Any) -> None:
+    """Raise UserError for a TorchScript archive, which is code."""
+    position = file.tell() if hasattr(file, 'tell') else None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return  # None, or torch will say what is wrong.
+    finally:
+        if position is not None:
+            file.seek(position)
+    if any(name.endswith('/constants.pkl') for name in names):
+        raise _refusal('a TorchScript module')
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Finds what is in ``PLAIN``, and no other function or class."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = RENAMED.get(module, module)
+        if module == 'builtins' and name == 'getattr':
+            return _statistic
+        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if name not in PLAIN.get(module, ()):
+            raise _refusal(f'{module}.{name}')
+        if module.startswith('numpy.'):
+            # Where this NumPy has it.
+            core = getattr(np, '_core', None) or np.core
+            return getattr(getattr(core, module.rsplit('.', 1)[1]), name)
+        return super().find_class(module, name)
+
+
+def _statistic(owner: Any, name: str) -> Callable:
+    """``getattr``, for the methods that HistoryBuffer pickles."""
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise _refusal(f'getattr({owner!r}, {name!r})')
+    return getattr(HistoryBuffer, name)
+
+
+class _PlainPickle:
+    """What ``torch.load`` uses of a module that unpickles."""
+
+    Unpickler = _PlainUnpickler
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        """As ``pickle.load``."""
+        return _PlainUnpickler(file, **options).load()
+
+
+def _refusal(what: str) -> UserError:
+    return UserError(
+        f'The checkpoint holds {what}, which is neither a tensor nor plain data: '
+        'to load it could run code of whoever made it. Nothing was run. If you '
+        'trust where the file comes from, add --trust-checkpoint.'
+    )
