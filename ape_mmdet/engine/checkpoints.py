@@ -1,4 +1,4 @@
-"""Checkpoints that hold tensors and plain data, and nothing that runs.
+"""Checkpoints that are whole, and hold tensors and plain data: nothing that runs.
 
 A checkpoint is a pickle, and a pickle can call any function while it is read.
 ``torch.load(weights_only=True)`` refuses that, and refuses MMEngine's own
@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,34 @@ PLAIN = {
 }
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
+
+
+def find_checkpoints(work_dir: str | Path) -> list[Path]:
+    """What training wrote to go on from, the newest first."""
+    found = [
+        file
+        for pattern in ('epoch_*.pth', 'iter_*.pth')
+        for file in Path(work_dir).glob(pattern)
+    ]
+    return sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a checkpoint is all there.
+
+    Reads no pickle: each entry of the archive has a checksum of its own. The
+    formats of torch before 1.6 have none and pass.
+    """
+    try:
+        with file.open('rb') as stream:
+            if stream.read(1) == b'\x80':
+                return True
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            has_pickle = any(name.endswith('data.pkl') for name in names)
+            return has_pickle and archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
 
 
 def refuse_code() -> None:

@@ -52,7 +52,7 @@ def demo(arguments: Sequence[str] | None = None) -> None:
     config.work_dir = str(work_dir)
     detections = work_dir / 'detections'
     config.test_evaluator.outfile_prefix = str(detections)
-    config.custom_hooks = [dict(type='ProgressLineHook')]
+    config.custom_hooks.append(dict(type='ProgressLineHook'))
     print(
         f'{"Going on with" if config.resume else "Training"} {args.config} '
         f'(log in {work_dir})',

@@ -10,10 +10,10 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.checkpoints import refuse_code
+from ape_mmdet.engine.checkpoints import find_checkpoints, is_whole, refuse_code
 from ape_mmdet.engine.errors import UserError
 
 # Where each launcher tells a process its rank.
@@ -40,8 +40,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
     if args.auto_scale_lr:
         _scale_lr(config)
     if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+        _resume(config, args.resume)
     if _is_main_process(args.launcher):
         _check_before_training(config)
     _build_runner(config).train()
@@ -178,6 +177,26 @@ def _use_amp(config: Config) -> None:
     config.optim_wrapper.loss_scale = 'dynamic'
 
 
+def _resume(config: Config, checkpoint: str) -> None:
+    """Go on from a checkpoint, or from the newest whole one of the work dir."""
+    if checkpoint == 'auto':
+        checkpoint = _newest_whole_checkpoint(config)
+    # Without one, MMEngine would look for what was written last, whole or not.
+    config.resume = checkpoint is not None
+    config.load_from = checkpoint
+
+
+def _newest_whole_checkpoint(config: Config) -> str | None:
+    found = find_checkpoints(config.work_dir)
+    whole = next((file for file in found if is_whole(file)), None)
+    if _is_main_process(config.launcher):
+        damaged = found[: found.index(whole)] if whole else found
+        for file in damaged:
+            print(f'{file} is damaged and left alone')
+        print(f'Going on from {whole}' if whole else 'No checkpoint to go on from')
+    return whole and str(whole)
+
+
 def _scale_lr(config: Config) -> None:
     if 'base_batch_size' not in config.get('auto_scale_lr', {}):
         raise UserError(
@@ -189,11 +208,8 @@ def _scale_lr(config: Config) -> None:
 
 
 def _check_before_training(config: Config) -> None:
-    checkpoint = config.get('load_from')
-    if config.get('resume') and not checkpoint:
-        checkpoint = find_latest_checkpoint(config.work_dir)
-    if checkpoint:
-        preflight.check_checkpoint(checkpoint)
+    if config.get('load_from'):
+        preflight.check_checkpoint(config.load_from)
     preflight.check_data(config, preflight.TRAIN_PARTS)
 
 

@@ -6,13 +6,13 @@ after an epoch of training, and tells them by a traceback.
 
 import difflib
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
+from ape_mmdet.engine.checkpoints import is_whole
 from ape_mmdet.engine.errors import UserError
 
 TRAIN_PARTS = ('train', 'val')
@@ -194,8 +194,7 @@ def _num_classes(model: ConfigDict) -> int | None:
 def check_checkpoint(path: str) -> None:
     """Raise UserError unless ``path`` is a whole checkpoint file.
 
-    Reads no pickle: each entry of the file has a checksum of its own. URLs
-    and the formats of torch before 1.6 are left to the loader.
+    URLs are left to the loader.
     """
     if '://' in path:
         return
@@ -205,20 +204,8 @@ def check_checkpoint(path: str) -> None:
             f'There is no checkpoint {path}. Training writes epoch_N.pth and '
             'best_*.pth to its --work-dir.'
         )
-    with file.open('rb') as stream:
-        legacy_pickle = stream.read(1) == b'\x80'
-    if not legacy_pickle and not _is_whole_archive(file):
+    if not is_whole(file):
         raise UserError(
             f'{path} is damaged or no checkpoint: a copy or download was cut off, '
             'or training was killed while it wrote. Use another one.'
         )
-
-
-def _is_whole_archive(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            has_pickle = any(name.endswith('data.pkl') for name in names)
-            return has_pickle and archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return False

@@ -1,10 +1,13 @@
 """PAA's head, trained by ranking, with adaptive ranking pair selection."""
 
+from typing import Any
+
 import torch
 from mmdet.models.dense_heads import PAAHead
 from mmdet.models.dense_heads.anchor_head import AnchorHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ape_mmdet.heads.anchor import AnchorRankingMixin
@@ -38,3 +41,12 @@ class RankingPAAHead(AnchorRankingMixin, PAAHead):
             for level in cls_scores
         ]
         return super().predict_by_feat(cls_scores, bbox_preds, certain, *args, **kwargs)
+
+    def _bbox_post_process(
+        self, results: InstanceData, *args: Any, **kwargs: Any
+    ) -> InstanceData:
+        # A box without area does not even overlap itself: nothing could vote.
+        sides = results.bboxes[:, 2:] - results.bboxes[:, :2]
+        return super()._bbox_post_process(
+            results[(sides > 0).all(dim=1)], *args, **kwargs
+        )

@@ -34,11 +34,10 @@ class PointRankingMixin(RankingMixin):
         dense = self.flatten(
             cls_scores, bbox_preds, points, labels, everything, distances
         )
-        # Targets are distances, as predictions are.
+        # Targets are distances, as predictions are, and have lost some digits.
         positives = dense.positives
-        target_boxes = self.decode(
-            positives.priors, positives.target_boxes, positives.levels
-        )
+        near = self.decode(positives.priors, positives.target_boxes, positives.levels)
+        target_boxes = _nearest_objects(near, positives.images, batch_gt_instances)
         return dense._replace(positives=positives._replace(target_boxes=target_boxes))
 
     def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
@@ -46,3 +45,27 @@ class PointRankingMixin(RankingMixin):
         if self.norm_on_bbox:
             predictions = predictions * self.strides_of(levels)[:, None]
         return super().decode(priors, predictions, levels)
+
+
+def _nearest_objects(
+    boxes: Tensor, images: Tensor, batch_gt_instances: InstanceList
+) -> Tensor:
+    """The object of its image that is nearest to each box.
+
+    Args:
+        boxes: Shape (n, 4).
+        images: Image of each, int64, shape (n,).
+        batch_gt_instances: Ground truth of each image.
+
+    Returns:
+        Shape (n, 4).
+    """
+    if not len(boxes):
+        return boxes
+    objects = torch.cat([instances.bboxes for instances in batch_gt_instances])
+    image_of_object = torch.cat(
+        [images.new_full((len(each),), i) for i, each in enumerate(batch_gt_instances)]
+    )
+    distances = torch.cdist(boxes, objects.to(boxes.dtype), p=1)
+    elsewhere = images[:, None] != image_of_object
+    return objects[distances.masked_fill(elsewhere, torch.inf).argmin(dim=1)]

@@ -103,6 +103,10 @@ class RankingMixin:
                 "type='APELoss')."
             )
         self.selection = selection
+        if selection is not None:
+            # Raises for an option without meaning here, not in the first step.
+            nothing, nowhere = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+            select_positives(nothing, nothing, nowhere, nowhere, **selection)
         if hasattr(self, 'loss_centerness'):
             del self.loss_centerness
 

@@ -16,10 +16,17 @@ class RankingRTMDetHead(AnchorRankingMixin, RTMDetHead):
     """RTMDet's head with a ranking loss and no objectness branch.
 
     Positives are its own, assigned by what is predicted.
+
+    Raises:
+        ValueError: ``with_objectness=True``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **dict(kwargs, with_objectness=False))
+    def __init__(
+        self, *args: Any, with_objectness: bool = False, **kwargs: Any
+    ) -> None:
+        if with_objectness:
+            raise ValueError('RankingRTMDetHead has no objectness branch')
+        super().__init__(*args, with_objectness=False, **kwargs)
 
     def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
         """See :meth:`RankingMixin.decode`: distances are in pixels."""

@@ -1,6 +1,13 @@
 """Hooks of the training loop, in MMDetection's registry."""
 
+from ape_mmdet.hooks.checkpoint import WholeCheckpointHook
 from ape_mmdet.hooks.progress import ProgressLineHook
+from ape_mmdet.hooks.reproducible import ReproducibleEpochsHook
 from ape_mmdet.hooks.visualization import RankedVisualizationHook
 
-__all__ = ['ProgressLineHook', 'RankedVisualizationHook']
+__all__ = [
+    'ProgressLineHook',
+    'RankedVisualizationHook',
+    'ReproducibleEpochsHook',
+    'WholeCheckpointHook',
+]

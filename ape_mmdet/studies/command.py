@@ -1,7 +1,7 @@
 """What ``tools/reproduce.py`` does."""
 
 import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,18 +54,26 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(arguments)
     studies = _chosen(args.studies)
-    runs = plan(list(studies.values()), args.dataset, args.seeds, args.work_dir)
+    runs = plan(
+        list(studies.values()), args.dataset, args.seeds, args.work_dir, args.gpus
+    )
+    if not runs:
+        raise UserError(
+            f'{", ".join(args.studies)} has no rows for {args.dataset}: its settings '
+            'are for the small data set, --dataset bccd'
+        )
     trainings = {run.work_dir: run for run in runs.values()}
     if args.dry_run:
-        _print_plan(list(trainings.values()), args.gpus)
+        _print_plan(list(trainings.values()))
         return
     failures = _train(list(trainings.values()), args)
     for name, study in studies.items():
         out = args.work_dir / args.dataset / name
         print(write_report(study, args.dataset, runs, out))
-        if name == 'section2':
-            _add_gradients(study, runs, out.with_suffix('.md'))
         print(f'\nSaved as {out}.md, .csv and .png\n')
+    if 'section2' in studies:
+        out = args.work_dir / args.dataset / 'section2.md'
+        _add_gradients(studies['section2'], runs, out)
     if failures:
         listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failures)
         raise UserError(
@@ -114,11 +122,13 @@ def _parser() -> ArgumentParser:
         help=f'all: {", ".join(ALL)}',
     )
     parser.add_argument('--dataset', choices=['coco', 'bccd'], default='coco')
-    parser.add_argument('--seeds', type=int, default=3, help='trainings of each row')
-    parser.add_argument('--gpus', type=int, default=1, help='of each training')
+    parser.add_argument(
+        '--seeds', type=_positive, default=3, help='trainings of each row'
+    )
+    parser.add_argument('--gpus', type=_positive, default=1, help='of each training')
     parser.add_argument(
         '--jobs',
-        type=int,
+        type=_positive,
         default=1,
         help='trainings at a time, each on GPUs or a share of the cores of its own',
     )
@@ -131,10 +141,16 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _print_plan(runs: Sequence[Run], gpus: int) -> None:
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f'must be a positive number, got {text}')
+    return int(text)
+
+
+def _print_plan(runs: Sequence[Run]) -> None:
     for run in runs:
         state = 'done ' if run.result() else 'train'
-        command = shlex.join(run.command(gpus))
+        command = shlex.join(run.command())
         print(f'{state} {DATASET_VARIABLE}={run.dataset} {command}')
 
 

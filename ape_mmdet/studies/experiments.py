@@ -58,13 +58,14 @@ SELECTION = {
 }
 
 HEADS = {
-    f'heads_{ape.removesuffix("_ape")}': Study(
+    f'heads_{name.lower().replace(" ", "_")}': Study(
         f'{name}: its own losses, and APE loss',
         (Row(own, 'its own'), Row(ape, 'APE loss')),
         default=own,
     )
     for name, own, ape in (
-        ('ATSS', 'fcos_focal', 'atss_ape'),
+        # fcos_ape and atss_ape are the same but for the name of the head.
+        ('ATSS', 'fcos_focal', 'fcos_ape'),
         ('PAA', 'paa_focal', 'paa_ape'),
         ('GFL', 'gfl_qfl', 'gfl_ape'),
         ('RTMDet', 'rtmdet_qfl', 'rtmdet_ape'),
@@ -76,7 +77,8 @@ HEADS = {
 TUNING_SEED = 1000
 LEARNING_RATES = (0.0005, 0.001, 0.002, 0.004)
 LOSS_WEIGHTS = (0.5, 1.0, 2.0)
-WARM_UPS = (1, 20, 60)
+# With 1, MMEngine's schedule would never leave the factor that it starts with.
+WARM_UPS = (2, 20, 60)
 
 
 def _tuned(config: str, lr: float, loss_weight: float, warm_up: int) -> Row:
@@ -115,6 +117,7 @@ TUNING = {
         ('retinanet_ap_lambda8', 'AP loss, RetinaNet'),
         ('retinanet_ape', 'APE loss, RetinaNet'),
         ('fcos_focal', 'focal loss, FCOS'),
+        ('fcos_ap', 'AP loss, FCOS'),
         ('fcos_ape', 'APE loss, FCOS'),
     )
 }

@@ -8,7 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor
 
@@ -63,8 +63,8 @@ def logits_and_targets(
     """
     import_modules_from_strings(**config.custom_imports)
     init_default_scope('mmdet')
-    # The runner's seed is not at work here: without one, figures would vary.
-    torch.manual_seed(0)
+    # No runner is at work here: without a seed, figures would vary.
+    set_random_seed(0)
     model = MODELS.build(config.model)
     model.init_weights()
     loader = Runner.build_dataloader(

@@ -107,23 +107,22 @@ def _write_csv(found: Mapping[Row, Found], file: Path) -> None:
 
 def _draw(study: Study, found: Mapping[Row, Found], file: Path) -> None:
     """AP of each row over its seeds, and what was published beside."""
-    figure = Figure(figsize=(8, 4), layout='constrained')
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(found)), layout='constrained')
     axes = figure.subplots()
     for place, results in enumerate(found.values()):
         values = [result['ap'] for result in results.values()]
-        axes.plot([place] * len(values), values, 'o', color='#0072B2', alpha=0.6)
+        axes.plot(values, [place] * len(values), 'o', color='#0072B2', alpha=0.6)
         if values:
-            axes.hlines(mean(values), place - 0.3, place + 0.3, color='#0072B2')
-    axes.set_xticks(range(len(found)), [row.label for row in found], rotation=20)
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment('right')
-    axes.set(ylabel='AP (%)', title=study.title)
-    axes.grid(axis='y', alpha=0.3)
+            axes.vlines(mean(values), place - 0.3, place + 0.3, color='#0072B2')
+    axes.set_yticks(range(len(found)), [row.label for row in found])
+    axes.invert_yaxis()
+    axes.set(xlabel='AP (%)', title=study.title)
+    axes.grid(axis='x', alpha=0.3)
     published = [
-        (place, row.published.ap) for place, row in enumerate(found) if row.published
+        (row.published.ap, place) for place, row in enumerate(found) if row.published
     ]
     if published:
-        beside = axes.twinx()
+        beside = axes.twiny()
         beside.plot(*zip(*published), 'x', color='#D55E00')
-        beside.set_ylabel('published AP on COCO (%), ×', color='#D55E00')
+        beside.set_xlabel('published AP on COCO (%), ×', color='#D55E00')
     figure.savefig(file, dpi=110)

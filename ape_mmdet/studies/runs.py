@@ -5,20 +5,22 @@ import hashlib
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from ape_mmdet.studies.tables import Row, Study
 from ape_mmdet.visualization.curves import read_scalars
 
+ROOT = Path(__file__).resolve().parents[2]
+# Seconds that the workers of a training that was stopped may take to end.
+PATIENCE = 15.0
 # The configs' data set; see the rows' ``_base_``.
 DATASET_VARIABLE = 'APE_DATASET'
 # Where a training that reached its end left its figures.
@@ -33,6 +35,7 @@ class Run(NamedTuple):
         row: What is trained.
         dataset: ``'coco'`` or ``'bccd'``.
         seed: Of initial weights, data order and augmentation.
+        gpus: How many it is trained on.
         epochs: Its length.
         work_dir: Where it writes. It is named by the config's content: what
             was trained with other settings is neither taken for its result
@@ -42,6 +45,7 @@ class Run(NamedTuple):
     row: Row
     dataset: str
     seed: int
+    gpus: int
     epochs: int
     work_dir: Path
 
@@ -50,17 +54,22 @@ class Run(NamedTuple):
         file = self.work_dir / RESULT_FILE
         return json.loads(file.read_text()) if file.exists() else None
 
-    def command(self, gpus: int) -> list[str]:
-        """The command line that trains it, or goes on where it was cut off."""
+    def command(self) -> list[str]:
+        """The command line that trains it, or goes on where it was cut off.
+
+        It is run in the repository's root.
+        """
         config = f'configs/{self.row.config}.py'
         script = [sys.executable, 'tools/train.py', config]
-        if gpus > 1:
-            script = ['bash', 'tools/dist_train.sh', config, str(gpus)]
+        if self.gpus > 1:
+            script = ['bash', 'tools/dist_train.sh', config, str(self.gpus)]
         return [
             *script,
             '--work-dir',
             str(self.work_dir),
             '--resume',
+            # From the recipe's batch to that of so many GPUs.
+            '--auto-scale-lr',
             '--cfg-options',
             *(f'{key}={value}' for key, value in self.row.options),
             f'randomness.seed={self.seed}',
@@ -68,23 +77,30 @@ class Run(NamedTuple):
             f'train_cfg.val_interval={self.epochs}',
         ]
 
-    def start(self, gpus: int, environment: dict[str, str]) -> subprocess.Popen:
+    def start(self, environment: dict[str, str]) -> subprocess.Popen:
         """Start training it; what it prints goes to ``train.log``.
+
+        The process leads a group, in which its workers are.
 
         Raises:
             RuntimeError: Another process is training it.
         """
         self.work_dir.mkdir(parents=True, exist_ok=True)
-        self._repeat_an_epoch_without_validation()
         with (
             _locked(self.work_dir / 'lock') as lock,
             open(self.work_dir / 'train.log', 'a') as log,
         ):
+            # Cut off after its last checkpoint, it would not be validated.
+            if self._last_validation() is None:
+                self.last_checkpoint.unlink(missing_ok=True)
+            own = {DATASET_VARIABLE: self.dataset, 'PYTHON': sys.executable}
             return subprocess.Popen(
-                self.command(gpus),
-                env={**os.environ, DATASET_VARIABLE: self.dataset, **environment},
+                self.command(),
+                cwd=ROOT,
+                env={**os.environ, **own, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
                 # Holds the lock until the last process of the training ends.
                 pass_fds=[lock],
             )
@@ -112,9 +128,10 @@ class Run(NamedTuple):
         partial = self.work_dir / f'{RESULT_FILE}.partial'
         partial.write_text(json.dumps(figures))
         partial.replace(self.work_dir / RESULT_FILE)
-        for checkpoint in self.work_dir.glob('*.pth'):
-            if checkpoint != self.last_checkpoint:
-                checkpoint.unlink()
+        if self.last_checkpoint.exists():
+            for checkpoint in self.work_dir.glob('*.pth'):
+                if checkpoint != self.last_checkpoint:
+                    checkpoint.unlink()
 
     @property
     def last_checkpoint(self) -> Path:
@@ -133,22 +150,9 @@ class Run(NamedTuple):
         ]
         return validations[-1] if validations else None
 
-    def _repeat_an_epoch_without_validation(self) -> None:
-        """Cut off after its last checkpoint, a training would not validate it."""
-        latest = find_latest_checkpoint(str(self.work_dir))
-        if not latest or self._last_validation():
-            return
-        if Path(latest).name == self.last_checkpoint.name:
-            Path(latest).unlink(missing_ok=True)
-            kept = sorted(self.work_dir.glob('epoch_*.pth'), key=_epoch)
-            pointer = self.work_dir / 'last_checkpoint'
-            pointer.unlink()
-            if kept:
-                pointer.write_text(str(kept[-1]))
-
 
 def plan(
-    studies: Sequence[Study], dataset: str, num_seeds: int, root: Path
+    studies: Sequence[Study], dataset: str, num_seeds: int, root: Path, gpus: int = 1
 ) -> dict[tuple[Row, int], Run]:
     """All trainings of some studies, by row and seed.
 
@@ -159,17 +163,20 @@ def plan(
         dataset: ``'coco'`` or ``'bccd'``.
         num_seeds: Trainings of each row, with seeds from 0.
         root: Folder for the work dirs.
+        gpus: Of each training; more of them make larger batches.
     """
+    root = root.resolve()
     runs = {}
     for study in studies:
         for row in study.rows_for(dataset):
             config = resolve(row, dataset)
-            folder = f'{row.name}-{_digest(config)}'
+            folder = f'{row.name}-{_digest(config, gpus)}'
             for seed in study.seeds or range(num_seeds):
                 runs[row, seed] = Run(
                     row,
                     dataset,
                     seed,
+                    gpus,
                     config.train_cfg.max_epochs,
                     root / dataset / folder / f'seed{seed}',
                 )
@@ -184,7 +191,7 @@ def resolve(row: Row, dataset: str) -> Config:
         logging.disable(logging.INFO)
         try:
             config = Config.fromfile(
-                f'configs/{row.config}.py', import_custom_modules=False
+                ROOT / 'configs' / f'{row.config}.py', import_custom_modules=False
             )
         finally:
             logging.disable(logging.NOTSET)
@@ -192,13 +199,9 @@ def resolve(row: Row, dataset: str) -> Config:
     return config
 
 
-def _digest(config: Config) -> str:
-    content = json.dumps(config.to_dict(), sort_keys=True, default=str)
+def _digest(config: Config, gpus: int) -> str:
+    content = json.dumps([config.to_dict(), gpus], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-def _epoch(checkpoint: Path) -> int:
-    return int(re.sub(r'\D', '', checkpoint.stem))
 
 
 @contextmanager
@@ -219,13 +222,18 @@ def _locked(file: Path) -> Iterator[int]:
     """The descriptor of a file that no other process has locked.
 
     Raises:
-        RuntimeError: One has.
+        RuntimeError: One has, and keeps it.
     """
+    give_up = time.monotonic() + PATIENCE
     with open(file, 'w') as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(
-                f'another process is training in {file.parent}'
-            ) from error
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > give_up:
+                    raise RuntimeError(
+                        f'another process is training in {file.parent}'
+                    ) from error
+                time.sleep(0.1)
         yield stream.fileno()

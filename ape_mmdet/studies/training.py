@@ -77,14 +77,14 @@ class Trainer:
             with self._starting:
                 if self._stopped:
                     return
-                process = run.start(self.gpus, self._environment(slot))
+                process = run.start(self._environment(slot))
                 self._processes.append(process)
             status = process.wait()
             if self._stopped:
                 return
             run.finish(status)
-        except (RuntimeError, OSError) as error:
-            on_end(run, str(error))
+        except Exception as error:  # Of this training, whatever it is.
+            on_end(run, f'{type(error).__name__}: {error}')
         else:
             on_end(run, None)
         finally:
@@ -106,14 +106,18 @@ class Trainer:
         with self._starting:
             self._stopped = True
             for process in self._processes:
-                process.terminate()
+                if process.poll() is None:
+                    # With its workers.
+                    os.killpg(process.pid, signal.SIGTERM)
 
 
 def _visible_gpus() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
     listed = os.environ.get('CUDA_VISIBLE_DEVICES')
     if listed is None:
         return [str(i) for i in range(torch.cuda.device_count())]
-    return [device for device in listed.split(',') if device]
+    return [device.strip() for device in listed.split(',')]
 
 
 def _interrupt(*_) -> None:

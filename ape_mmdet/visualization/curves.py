@@ -1,6 +1,7 @@
 """Curves of loss and mAP from what MMEngine logged."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,9 +17,13 @@ def read_scalars(work_dir: str | Path) -> list[dict[str, float]]:
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(f'{work_dir} holds no vis_data/scalars.json')
-    return [
-        json.loads(line) for file in files for line in file.read_text().splitlines()
-    ]
+    entries = []
+    for file in files:
+        for line in file.read_text().splitlines():
+            # A training that was killed may leave half a line.
+            with suppress(json.JSONDecodeError):
+                entries.append(json.loads(line))
+    return entries
 
 
 def draw_curves(work_dir: str | Path, out_file: str | Path) -> None:

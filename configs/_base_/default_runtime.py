@@ -6,6 +6,13 @@ custom_imports = dict(
 )
 
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, save_best='coco/bbox_mAP', rule='greater'),
+    checkpoint=dict(
+        type='WholeCheckpointHook',
+        max_keep_ckpts=2,
+        save_best='coco/bbox_mAP',
+        rule='greater',
+    ),
     visualization=dict(type='RankedVisualizationHook'),
 )
+# With what ran before out of play, a resumed training equals an uninterrupted one.
+custom_hooks = [dict(type='ReproducibleEpochsHook')]

@@ -276,6 +276,24 @@ def test_predict_scores_are_class_probabilities_alone(name):
     assert first.bboxes.isfinite().all()
 
 
+def test_boxes_without_area_cannot_vote():
+    """Outside of a padded image all that is left of a box may be a line."""
+    head = build_head('paa_ape').eval()
+    cls_scores, bbox_preds = head(features())
+    metas = [dict(meta, img_shape=(16, 16)) for meta in image_metas()]
+    for result in head.predict_by_feat(cls_scores, bbox_preds, batch_img_metas=metas):
+        assert len(result.bboxes) and result.bboxes.isfinite().all()
+
+
+def test_options_without_meaning_are_refused_at_once():
+    with pytest.raises(TypeError, match='criterium'):
+        build_head('paa_ape', selection=dict(criterium='iou'))
+    with pytest.raises(ValueError, match='criterion'):
+        build_head('atss_ape', selection=dict(criterion='ious'))
+    with pytest.raises(ValueError, match='objectness'):
+        build_head('rtmdet_ape', with_objectness=True)
+
+
 def test_paa_boxes_still_vote():
     head = build_head('paa_ape').eval()
     without = build_head('paa_ape', score_voting=False).eval()
@@ -305,6 +323,28 @@ def test_a_loss_that_does_not_rank_is_refused(name):
 def test_box_losses_are_of_decoded_boxes(name):
     with pytest.raises(ValueError, match='reg_decoded_bbox'):
         build_head(name, reg_decoded_bbox=False)
+
+
+def test_points_of_one_object_stand_for_one_object():
+    """Distances to a side and back lose digits: the object's own box counts."""
+    head = build_head('fcos_points_ape')
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(24, 2, generator=generator) * torch.tensor([3.0, 40.0])
+    sides = 24 + 16 * torch.rand(24, 2, generator=generator)
+    objects = InstanceData(
+        bboxes=torch.cat([corners, corners + sides], dim=1),
+        labels=torch.zeros(24, dtype=torch.long),
+    )
+    other = ground_truth()[1]
+    dense = head.dense_predictions(
+        *head(features()), [objects, other], image_metas(), None
+    )
+    found = {tuple(box.tolist()) for box in dense.positives.target_boxes}
+    known = torch.cat([objects.bboxes, other.bboxes])
+    assert found <= {tuple(box.tolist()) for box in known}
+    assert len(_objects(dense).unique()) == len(found) > 5
+    of_other = dense.positives.target_boxes[dense.positives.images == 1]
+    assert len(of_other) and (of_other == other.bboxes).all()
 
 
 @pytest.mark.parametrize('norm_on_bbox', [False, True])

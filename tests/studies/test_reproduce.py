@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import PARAM_SCHEDULERS
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies import EXPERIMENTS, TABLES, TUNING, Row, Run, Study, plan
+from ape_mmdet.studies import EXPERIMENTS, TABLES, TUNING, Row, Run, Study, plan, runs
 from ape_mmdet.studies.command import GROUPS, reproduce
+from ape_mmdet.studies.runs import resolve
 
 # Stands for a training: logs a validation, an earlier one and a lower.
 TRAINING = """
@@ -44,7 +47,7 @@ port = os.environ.get('PORT')
 def trainings(monkeypatch, tmp_path):
     """Makes trainings instant; the folder where they leave their traces."""
 
-    def command(run: Run, gpus: int) -> list[str]:
+    def command(run: Run) -> list[str]:
         script = [sys.executable, '-c', TRAINING]
         return [*script, str(run.work_dir), run.row.config, str(run.seed)]
 
@@ -77,7 +80,7 @@ def test_every_row_is_trained_once_and_reported(trainings, capsys):
 
 def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     monkeypatch.setenv('BROKEN', 'retinanet_ap_nneg_t0')
-    with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-'):
+    with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-.*3'):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 5
     assert '| N_neg, T = 0 | 0 |  |' in (trainings / 'bccd/table2.md').read_text()
@@ -88,7 +91,8 @@ def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
 
 def test_trainings_at_a_time_have_their_own_gpus_cores_and_port(trainings, monkeypatch):
     monkeypatch.setenv('SECONDS', '0.5')
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4, 5,6,7')
     monkeypatch.setattr(os, 'cpu_count', lambda: 8)
     reproduce(arguments(trainings, '--seeds', '1', '--jobs', '2', '--gpus', '2'))
     shares = {file.read_text() for file in trainings.glob('bccd/*/seed0/share.txt')}
@@ -96,6 +100,7 @@ def test_trainings_at_a_time_have_their_own_gpus_cores_and_port(trainings, monke
 
 
 def test_more_jobs_than_gpus_are_refused(trainings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2')
     with pytest.raises(UserError, match='2 x 2 GPUs'):
         reproduce(arguments(trainings, '--jobs', '2', '--gpus', '2'))
@@ -120,10 +125,10 @@ def test_a_dry_run_prints_commands_and_trains_nothing(tmp_path, capsys):
 @pytest.mark.parametrize('name', [name for name in GROUPS if name != 'tuning'])
 def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path, dataset, name):
     for study in GROUPS[name].values():
-        runs = plan([study], dataset, 1, tmp_path)
-        assert len(runs) == len(study.rows_for(dataset))
-        assert study.default in {row.name for row, _ in runs}
-        assert len({row.label for row, _ in runs}) == len(runs)
+        planned = plan([study], dataset, 1, tmp_path)
+        assert len(planned) == len(study.rows_for(dataset))
+        assert study.default in {row.name for row, _ in planned}
+        assert len({row.label for row, _ in planned}) == len(planned)
 
 
 def test_all_is_the_appendix_and_its_baselines(tmp_path, capsys):
@@ -139,17 +144,52 @@ def test_losses_are_tuned_alike_on_a_seed_of_their_own(tmp_path):
     options = [
         {row.options for row in study.rows_for('bccd')} for study in TUNING.values()
     ]
-    assert len(options) == 5 and all(each == options[0] for each in options)
-    runs = plan(list(TUNING.values()), 'bccd', 3, tmp_path)
-    assert len(runs) == sum(map(len, options))
-    assert {run.seed for run in runs.values()}.isdisjoint(range(100))
+    assert len(options) == 6 and all(each == options[0] for each in options)
+    tuned = plan(list(TUNING.values()), 'bccd', 3, tmp_path)
+    assert len(tuned) == sum(map(len, options))
+    assert {run.seed for run in tuned.values()}.isdisjoint(range(100))
+
+
+def test_every_tuned_learning_rate_is_reached(tmp_path):
+    """MMEngine's warm-up of one iteration would stay at its start."""
+    study = TUNING['tuning_retinanet_ape']
+    for row, _ in plan([study], 'bccd', 1, tmp_path):
+        config = resolve(row, 'bccd')
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([parameter], lr=config.optim_wrapper.optimizer.lr)
+        schedulers = []
+        for options in config.param_scheduler:
+            options = dict(options)
+            if options.pop('convert_to_iter_based', False):
+                options.pop('by_epoch')
+                scheduler = PARAM_SCHEDULERS.get(options['type'])
+                schedulers.append(
+                    scheduler.build_iter_from_epoch(
+                        optimizer,
+                        epoch_length=26,
+                        **{k: v for k, v in options.items() if k != 'type'},
+                    )
+                )
+            else:
+                schedulers.append(
+                    PARAM_SCHEDULERS.build(dict(options, optimizer=optimizer))
+                )
+        rates = []
+        for _ in range(6 * 26):
+            rates.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+        nominal = config.optim_wrapper.optimizer.lr
+        # A long warm-up meets the decay on its way.
+        assert 0.6 * nominal < max(rates) <= nominal * 1.0001, row.label
 
 
 def test_a_config_that_changes_is_trained_anew(tmp_path):
     def work_dir(*options) -> Path:
         row = Row('retinanet_ape', 'x', options=options)
-        runs = plan([Study('x', (row,), default=row.name)], 'bccd', 1, tmp_path)
-        return runs[row, 0].work_dir
+        planned = plan([Study('x', (row,), default=row.name)], 'bccd', 1, tmp_path)
+        return planned[row, 0].work_dir
 
     lr = 'optim_wrapper.optimizer.lr'
     assert work_dir((lr, 0.001)) == work_dir((lr, 0.001))
@@ -157,44 +197,107 @@ def test_a_config_that_changes_is_trained_anew(tmp_path):
     assert work_dir((lr, 0.001)) != work_dir(('auto_scale_lr.lr', 0.001))
 
 
+def test_more_gpus_are_another_training(tmp_path):
+    """They make larger batches, and the learning rate goes with these."""
+    one, eight = (
+        next(iter(plan([TABLES['table3']], 'coco', 1, tmp_path, gpus).values()))
+        for gpus in (1, 8)
+    )
+    assert one.work_dir != eight.work_dir
+    assert '--auto-scale-lr' in one.command() and '--auto-scale-lr' in eight.command()
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['table1', '--seeds', '0'], 'positive number'),
+        (['table1', '--jobs', '0'], 'positive number'),
+        (['table1', '--gpus', '-1'], 'positive number'),
+        (['table4'], 'invalid choice'),
+    ],
+)
+def test_flags_without_meaning_are_named(flags, message, capsys):
+    with pytest.raises(SystemExit):
+        reproduce(flags)
+    assert message in capsys.readouterr().err
+
+
+def test_tuning_for_coco_says_that_there_is_none(tmp_path):
+    with pytest.raises(UserError, match='tuning has no rows for coco'):
+        reproduce(['tuning', '--dataset', 'coco', '--work-dir', str(tmp_path)])
+
+
+def test_it_can_be_called_from_anywhere(trainings, monkeypatch, tmp_path):
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    reproduce(['table2', '--dataset', 'bccd', '--seeds', '1', '--work-dir', 'here'])
+    assert len(list(elsewhere.glob('here/bccd/*/seed0/result.json'))) == 6
+
+
+def test_half_a_line_in_a_log_fails_no_row(trainings):
+    reproduce(arguments(trainings, '--seeds', '1'))
+    run_dir = next(trainings.glob('bccd/*/seed0'))
+    (run_dir / 'result.json').unlink()
+    (log,) = run_dir.glob('*/vis_data/scalars.json')
+    log.write_text(log.read_text() + '\n{"coco/bbox')
+    log.parent.parent.rename(run_dir / 'earlier')
+    reproduce(arguments(trainings, '--seeds', '1'))
+    assert (run_dir / 'result.json').exists()
+
+
+def test_a_refused_start_leaves_the_checkpoints_alone(run, monkeypatch):
+    """Those of a training in progress, which validates its last epoch."""
+    monkeypatch.setattr(runs, 'PATIENCE', 0.5)
+    monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
+    process = run.start({})
+    run.last_checkpoint.touch()
+    try:
+        with pytest.raises(RuntimeError, match='another process is training'):
+            run.start({})
+        assert run.last_checkpoint.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A training that did not begin."""
-    return Run(Row('retinanet_ape', 'x'), 'bccd', 0, 6, tmp_path / 'run')
+    return Run(Row('retinanet_ape', 'x'), 'bccd', 0, 1, 6, tmp_path / 'run')
 
 
 def test_a_last_epoch_without_validation_is_trained_again(run, monkeypatch):
     """Cut off between checkpoint and validation, it would never be validated."""
-    monkeypatch.setattr(Run, 'command', lambda *_: ['true'])
+    monkeypatch.setattr(Run, 'command', lambda _: ['true'])
     run.work_dir.mkdir()
     for epoch in (5, 6):
         (run.work_dir / f'epoch_{epoch}.pth').touch()
-    pointer = run.work_dir / 'last_checkpoint'
-    pointer.write_text(str(run.work_dir / 'epoch_6.pth'))
-    assert run.start(1, {}).wait() == 0
-    assert pointer.read_text() == str(run.work_dir / 'epoch_5.pth')
+    assert run.start({}).wait() == 0
+    assert [file.name for file in run.work_dir.glob('*.pth')] == ['epoch_5.pth']
     with pytest.raises(RuntimeError, match='epoch 6 was not validated'):
         run.finish(0)
 
 
 def test_a_training_in_progress_is_left_alone(run, monkeypatch):
-    monkeypatch.setattr(Run, 'command', lambda *_: ['sleep', '60'])
-    process = run.start(1, {})
+    monkeypatch.setattr(runs, 'PATIENCE', 0.5)
+    monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
+    process = run.start({})
     try:
         with pytest.raises(RuntimeError, match='another process is training'):
-            run.start(1, {})
+            run.start({})
     finally:
         process.kill()
         process.wait()
-    monkeypatch.setattr(Run, 'command', lambda *_: ['true'])
-    assert run.start(1, {}).wait() == 0
+    monkeypatch.setattr(Run, 'command', lambda _: ['true'])
+    assert run.start({}).wait() == 0
 
 
 SLOW = """
 import sys
 from ape_mmdet.studies import Run
 from ape_mmdet.studies.command import reproduce
-Run.command = lambda run, gpus: ['sleep', '61.5']
+Run.command = lambda run: ['sleep', '61.5']
 reproduce(sys.argv[1:])
 """
 

@@ -34,7 +34,11 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=4, num_workers=4, dataset=dict(pipeline=train_pipeline)
+    batch_size=4,
+    num_workers=4,
+    # Every epoch has its own random numbers; see ReproducibleEpochsHook.
+    persistent_workers=False,
+    dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -1,0 +1,123 @@
+"""A training that was killed goes on as if it had not been."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ape_mmdet.datasets import generate_digit_scenes
+
+TRAIN = [sys.executable, 'tools/train.py']
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory) -> Path:
+    """A small model on digit scenes, with augmentation and workers."""
+    folder = tmp_path_factory.mktemp('resume')
+    scenes = folder / 'scenes'
+    generate_digit_scenes(scenes, num_train=12, num_val=2, image_size=96)
+    file = folder / 'tiny.py'
+    base = Path('configs/demo_fcos_ape.py').resolve()
+    file.write_text(
+        f"""_base_ = '{base}'
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+loader = dict(batch_size=2, num_workers=2, dataset=dict(data_root='{scenes}/'))
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    dataset=dict(data_root='{scenes}/', pipeline=pipeline),
+)
+val_dataloader = loader
+test_dataloader = loader
+val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=4, val_interval=4)
+default_hooks = dict(logger=dict(interval=1))
+model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
+    feat_channels=32, stacked_convs=1))
+"""
+    )
+    return file
+
+
+def train(config, work_dir, *more, kill_at: str = '') -> str:
+    """Train, and kill the training at a line of its log; what it printed."""
+    process = subprocess.Popen(
+        [*TRAIN, config, '--work-dir', work_dir, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+    )
+    printed = ''
+    for line in process.stdout:
+        printed += line
+        if kill_at and re.search(kill_at, line):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    status = process.wait()
+    assert status == (-signal.SIGKILL if kill_at else 0), printed
+    return printed
+
+
+def assert_same(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        if isinstance(value, dict):
+            assert_same(value, other[key])
+        elif isinstance(value, torch.Tensor):
+            assert value.equal(other[key]), key
+
+
+@pytest.mark.parametrize('seed', ['5', None])
+def test_the_weights_are_those_of_a_training_that_was_not_killed(
+    config, tmp_path, seed
+):
+    work_dir = tmp_path / 'killed'
+    seeded = ['--cfg-options', f'randomness.seed={seed}'] if seed else []
+    train(config, work_dir, *seeded, kill_at=r'Epoch\(train\) +\[3\]\[[3-5]/6\]')
+    printed = train(config, work_dir, '--resume', *seeded)
+    assert 'Going on from' in printed and 'resumed epoch: 2' in printed
+    killed = torch.load(work_dir / 'epoch_4.pth', weights_only=False)
+    if seed is None:
+        # Chosen at the start, and kept.
+        seed = killed['meta']['seed']
+    train(config, tmp_path / 'whole', '--cfg-options', f'randomness.seed={seed}')
+    whole = torch.load(tmp_path / 'whole' / 'epoch_4.pth', weights_only=False)
+    assert_same(killed['state_dict'], whole['state_dict'])
+    assert_same(killed['optimizer'], whole['optimizer'])
+    assert killed['param_schedulers'] == whole['param_schedulers']
+
+
+def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_epochs=3']
+    train(config, tmp_path, *options, kill_at=r'Epoch\(train\) +\[3\]')
+    newest = tmp_path / 'epoch_2.pth'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    printed = train(config, tmp_path, *options, '--resume')
+    assert f'{newest} is damaged' in printed
+    assert f'Going on from {tmp_path / "epoch_1.pth"}' in printed
+    assert 'resumed epoch: 1' in printed
+    assert (tmp_path / 'epoch_3.pth').exists()
+
+
+def test_with_nothing_whole_training_starts_from_the_beginning(config, tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'PK')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    printed = train(
+        config, tmp_path, '--resume', '--cfg-options', 'train_cfg.max_epochs=1'
+    )
+    assert 'No checkpoint to go on from' in printed
+    assert 'Epoch(train) [1]' in printed or 'Epoch(train)  [1]' in printed
