@@ -2,6 +2,8 @@
 # Train on several GPUs of one host or many, through torchrun.
 #   tools/dist_train.sh CONFIG GPUS [flags of tools/train.py]
 # Many hosts: run it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT set.
+# MAX_RESTARTS=3: where a process or a host dies, all are started again up to three
+# times, and go on from the last checkpoint (as --resume, from the start too).
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -13,10 +15,23 @@ gpus=$2
 shift 2
 tools=$(cd "$(dirname "$0")" && pwd)
 
+restarts=${MAX_RESTARTS:-0}
+if [ "$restarts" -gt 0 ]; then
+  positional+=(--resume)
+fi
+# Hosts meet at that of rank 0, and meet again there when one comes back.
+is_host=$([ "${NODE_RANK:-0}" = 0 ] && echo true || echo false)
+
+# Shared, the store of the first meeting is not announced to who joins a later one.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+
 exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
   --nproc_per_node="$gpus" \
+  --max_restarts="$restarts" \
+  --rdzv_backend=c10d \
+  --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:${PORT:-29500}" \
+  --rdzv_id="${RUN_ID:-ape_mmdet}" \
+  --rdzv_conf="is_host=$is_host" \
+  ${LOCAL_ADDR:+--local_addr="$LOCAL_ADDR"} \
   "$tools/train.py" "${positional[@]}" --launcher pytorch "$@"
