@@ -28,10 +28,9 @@ EXPERIMENTS = {
         default='retinanet_ape',
     ),
     'baselines_fcos': Study(
-        'Focal, AP and APE loss with the same box loss, FCOS',
+        'Focal and APE loss with the same box loss, FCOS',
         (
             Row('fcos_focal', 'focal loss'),
-            Row('fcos_ap', 'AP loss'),
             Row('fcos_ape', 'APE loss'),
         ),
         default='fcos_ape',
@@ -117,7 +116,6 @@ TUNING = {
         ('retinanet_ap_lambda8', 'AP loss, RetinaNet'),
         ('retinanet_ape', 'APE loss, RetinaNet'),
         ('fcos_focal', 'focal loss, FCOS'),
-        ('fcos_ap', 'AP loss, FCOS'),
         ('fcos_ape', 'APE loss, FCOS'),
     )
 }

@@ -33,7 +33,6 @@ ROWS = {
     'fcos_ape_q200k': dict(max_pairs=200_000, lamb=8.0),
     'fcos_ape': dict(max_pairs=None, lamb=8.0),
     'retinanet_ape': dict(max_pairs=None, lamb=8.0),
-    'fcos_ap': dict(distance='sigmoid', balance='rank', lamb=8.0),
 }
 # By head: with APE loss, and as MMDetection has it.
 HEADS = {

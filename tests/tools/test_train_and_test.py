@@ -211,12 +211,6 @@ def _damaged_checkpoint(config, work_dir):
     return [*TEST, config, file]
 
 
-def _damaged_last_checkpoint(config, work_dir):
-    (work_dir / 'epoch_1.pth').write_bytes(b'PK\x03\x04' + bytes(1000))
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
-    return [*TRAIN, config, '--resume']
-
-
 def _damaged_annotations(config, work_dir):
     (work_dir / 'cut_off.json').write_text('{"images": [')
     return [
@@ -257,7 +251,6 @@ MISTAKES = {
         'gone.pth',
     ),
     'damaged checkpoint to test': (_damaged_checkpoint, 'damaged'),
-    'damaged checkpoint to resume': (_damaged_last_checkpoint, 'damaged'),
     'dump of the wrong kind': (
         lambda config, work_dir: [*TEST, config, 'any.pth', '--out', 'boxes.json'],
         '--out',
