@@ -1,11 +1,13 @@
 """Hooks of the training loop, in MMDetection's registry."""
 
 from ape_mmdet.hooks.checkpoint import WholeCheckpointHook
+from ape_mmdet.hooks.finite import FiniteUpdatesHook
 from ape_mmdet.hooks.progress import ProgressLineHook
 from ape_mmdet.hooks.reproducible import ReproducibleEpochsHook
 from ape_mmdet.hooks.visualization import RankedVisualizationHook
 
 __all__ = [
+    'FiniteUpdatesHook',
     'ProgressLineHook',
     'RankedVisualizationHook',
     'ReproducibleEpochsHook',

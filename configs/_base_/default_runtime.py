@@ -15,4 +15,4 @@ default_hooks = dict(
     visualization=dict(type='RankedVisualizationHook'),
 )
 # With what ran before out of play, a resumed training equals an uninterrupted one.
-custom_hooks = [dict(type='ReproducibleEpochsHook')]
+custom_hooks = [dict(type='ReproducibleEpochsHook'), dict(type='FiniteUpdatesHook')]
