@@ -71,14 +71,14 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         out = args.work_dir / args.dataset / name
         print(write_report(study, args.dataset, runs, out))
         print(f'\nSaved as {out}.md, .csv and .png\n')
-    if 'section2' in studies:
-        out = args.work_dir / args.dataset / 'section2.md'
-        _add_gradients(studies['section2'], runs, out)
     if failures:
         listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failures)
         raise UserError(
             f'{len(failures)} of {len(trainings)} trainings failed:\n{listed}'
         )
+    if 'section2' in studies:
+        out = args.work_dir / args.dataset / 'section2.md'
+        _add_gradients(studies['section2'], runs, out)
 
 
 def _add_gradients(
@@ -86,8 +86,6 @@ def _add_gradients(
 ) -> None:
     """Section 2 also compares gradients, on what its default row learnt."""
     run = next(run for (row, _), run in runs.items() if row.name == study.default)
-    if run.result() is None:
-        return
     compared = compare_forms(resolve(run.row, run.dataset), run.last_checkpoint)
     text = (
         '\n#### Gradients, relative to the error-driven update in float64\n\n'
