@@ -59,6 +59,8 @@ def train(tmp_path, broken, limit=3) -> tuple[Model, FiniteUpdatesHook]:
         optim_wrapper=dict(type='OptimWrapper', optimizer=optimizer),
         custom_hooks=[FiniteUpdatesHook(limit=limit)],
         default_hooks=dict(checkpoint=None, sampler_seed=None),
+        # What a runner says, the rest of the process keeps.
+        default_scope='mmdet',
         experiment_name=f'{tmp_path.name}_{len(broken)}_{limit}',
     )
     runner.train()
