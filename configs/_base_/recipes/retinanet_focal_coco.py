@@ -1,0 +1,8 @@
+# The baseline: MMDetection's head with focal loss, the box loss of the ranked.
+_base_ = ['./retinanet_coco.py', '../losses/focal.py']
+
+model = dict(
+    bbox_head=dict(
+        type='RetinaHead', reg_decoded_bbox=True, loss_cls={{_base_.focal_loss}}
+    )
+)
