@@ -141,12 +141,15 @@ def test_all_is_the_appendix_and_its_baselines(tmp_path, capsys):
 
 
 def test_losses_are_tuned_alike_on_a_seed_of_their_own(tmp_path):
-    options = [
-        {row.options for row in study.rows_for('bccd')} for study in TUNING.values()
-    ]
-    assert len(options) == 5 and all(each == options[0] for each in options)
+    options = {
+        name: {row.options for row in study.rows_for('bccd')}
+        for name, study in TUNING.items()
+    }
+    assert len(options) == 5
+    for detector in ('retinanet', 'fcos'):
+        (_,) = {frozenset(v) for name, v in options.items() if detector in name}
     tuned = plan(list(TUNING.values()), 'bccd', 3, tmp_path)
-    assert len(tuned) == sum(map(len, options))
+    assert len(tuned) == sum(map(len, options.values()))
     assert {run.seed for run in tuned.values()}.isdisjoint(range(100))
 
 
