@@ -1,6 +1,7 @@
 """Batches that make the loss or its gradient NaN or infinite."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -80,6 +81,7 @@ class FiniteUpdatesHook(Hook):
         )
 
     def _if_finite(self, step: Callable, runner: Runner) -> Callable:
+        @wraps(step)  # With the count that schedulers look for.
         def step_if_finite(**kwargs: Any) -> None:
             parameters = runner.model.parameters()
             gradients = [p.grad for p in parameters if p.grad is not None]

@@ -1,7 +1,12 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(
-    imports=['ape_mmdet.losses', 'ape_mmdet.heads', 'ape_mmdet.hooks'],
+    imports=[
+        'ape_mmdet.losses',
+        'ape_mmdet.heads',
+        'ape_mmdet.hooks',
+        'ape_mmdet.transforms',
+    ],
     allow_failed_imports=False,
 )
 

@@ -6,7 +6,7 @@ metainfo = dict(classes=tuple('0123456789'))
 
 # No flip: a mirrored digit is another sign.
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadWholeImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
     dict(type='PackDetInputs'),

@@ -1,0 +1,234 @@
+"""Data sets with mistakes, trained on by the tool: each has a clear outcome."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+from ape_mmdet.engine import launch
+from ape_mmdet.engine.errors import UserError
+
+# What schedulers say of an optimizer that is changed behind their back.
+pytestmark = pytest.mark.filterwarnings('error:Seems like')
+
+SIZE = 96
+NUM_IMAGES = 6
+# With a gap, and not from one on.
+CATEGORIES = [dict(id=3, name='cell'), dict(id=70, name='dust')]
+
+
+class DataSet:
+    """A small data set in COCO's format, to be spoilt.
+
+    Attributes:
+        root: Its folder.
+        content: Of the annotation file for training; validation has its own.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        generator = np.random.default_rng(0)
+        for part in ('train', 'val'):
+            (root / part).mkdir(parents=True)
+            for index in range(NUM_IMAGES):
+                pixels = generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+                Image.fromarray(pixels).save(self.image(index, part))
+        self.content = dict(
+            categories=CATEGORIES,
+            images=[
+                dict(id=i, file_name=f'{i}.jpg', width=SIZE, height=SIZE)
+                for i in range(NUM_IMAGES)
+            ],
+            annotations=[],
+        )
+        for index in range(NUM_IMAGES):
+            self.add(index, [10, 12, 40, 30])
+            self.add(index, [50, 40, 30, 44], category_id=70)
+        self.write('val')
+
+    def image(self, index: int, part: str = 'train') -> Path:
+        return self.root / part / f'{index}.jpg'
+
+    def add(self, image_id: int, box: list, **more) -> None:
+        annotation = dict(
+            id=len(self.content['annotations']) + 1,
+            image_id=image_id,
+            category_id=3,
+            bbox=box,
+            area=box[2] * box[3],
+            iscrowd=0,
+        )
+        self.content['annotations'].append({**annotation, **more})
+
+    def write(self, part: str = 'train') -> None:
+        (self.root / f'{part}.json').write_text(json.dumps(self.content))
+
+    def config(self, **filter_cfg) -> Path:
+        """As a user inherits a recipe for data of their own."""
+        base = Path('configs/bccd_retinanet_ape.py').resolve()
+        file = self.root / 'own.py'
+        file.write_text(
+            f"""_base_ = '{base}'
+metainfo = dict(classes=('cell', 'dust'))
+common = dict(data_root='{self.root}/', metainfo=metainfo)
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(
+    ann_file='train.json', data_prefix=dict(img='train/'),
+    filter_cfg=dict({', '.join(f'{k}={v}' for k, v in filter_cfg.items())}),
+    **common))
+val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(ann_file='val.json', data_prefix=dict(img='val/'), **common))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{self.root}/val.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+model = dict(neck=dict(out_channels=16), bbox_head=dict(num_classes=2,
+    in_channels=16, feat_channels=16, stacked_convs=1))
+"""
+        )
+        return file
+
+    def train(self, **filter_cfg) -> str:
+        """Train an epoch; its log."""
+        work_dir = self.root / 'work'
+        config = self.config(**filter_cfg)
+        launch.train([str(config), '--work-dir', str(work_dir)])
+        assert (work_dir / 'epoch_1.pth').exists()
+        (log,) = work_dir.glob('*/*.log')
+        return log.read_text()
+
+    def samples(self) -> dict:
+        """What training sees of each image, by its id."""
+        config = Config.fromfile(self.config())
+        loader = Runner.build_dataloader(config.train_dataloader)
+        return {
+            sample.img_id: sample
+            for batch in loader
+            for sample in batch['data_samples']
+        }
+
+
+@pytest.fixture
+def data(tmp_path) -> DataSet:
+    return DataSet(tmp_path / 'own')
+
+
+def losses(log: str) -> list[float]:
+    return [float(value) for value in re.findall(r' loss: ([\d.naif]+)', log)]
+
+
+def test_a_jpeg_that_was_cut_short_is_skipped_and_named(data):
+    data.write()
+    file = data.image(4)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    data.image(2).write_bytes(b'')
+    log = data.train()
+    for broken in (4, 2):
+        assert f'{data.image(broken)} is damaged and skipped' in log
+    assert len(losses(log)) >= NUM_IMAGES // 2
+    assert data.samples().keys() == {0, 1, 3, 5}
+
+
+@pytest.mark.parametrize('damage', ['cut short', 'missing'])
+def test_an_evaluation_without_all_of_its_images_is_refused(data, damage):
+    data.write()
+    file = data.image(1, 'val')
+    content = file.read_bytes()
+    file.unlink()
+    expected = 'not in'
+    if damage == 'cut short':
+        file.write_bytes(content[:-30])
+        expected = 'damaged'
+    with pytest.raises(UserError, match=rf'1 of 6 images .*{expected}.*1\.jpg'):
+        launch.train([str(data.config())])
+
+
+def test_boxes_without_size_or_outside_are_left_out_and_counted(data, capsys):
+    spoilt = [
+        [20, 20, 0, 10],
+        [20, 20, 10, -4],
+        [20, 20, 0.4, 12],
+        [SIZE + 5, 10, 20, 20],
+        [-40, 10, 30, 20],
+    ]
+    for box in spoilt:
+        data.add(0, box)
+    over_the_border = [80, 70, 60, 50]
+    data.add(1, over_the_border)
+    data.write()
+    log = data.train()
+    assert 'train.json: 5 of 18 boxes are left out' in capsys.readouterr().out
+    assert all(np.isfinite(losses(log)))
+    samples = data.samples()
+    assert len(samples[0].gt_instances) == 2
+    assert len(samples[1].gt_instances) == 3
+
+
+def test_crowd_is_nothing_to_find_and_ignored_is_not_there(data):
+    data.add(0, [0, 0, 90, 90], iscrowd=1)
+    data.add(1, [0, 0, 90, 90], ignore=1)
+    data.write()
+    assert all(np.isfinite(losses(data.train())))
+    samples = data.samples()
+    assert len(samples[0].gt_instances) == len(samples[1].gt_instances) == 2
+    assert len(samples[0].ignored_instances) == 1
+    assert len(samples[1].ignored_instances) == 0
+
+
+def test_images_without_objects_are_left_out_or_give_negatives(data):
+    kept = [each for each in data.content['annotations'] if each['image_id'] < 2]
+    data.content['annotations'] = kept
+    data.write()
+    log = data.train(filter_empty_gt=False)
+    # Batches of two: of the three, one at least has no object at all.
+    assert len(losses(log)) == 3 and all(np.isfinite(losses(log)))
+    assert data.samples().keys() == {0, 1}
+
+
+@pytest.mark.parametrize(
+    'spoil, told',
+    [
+        (lambda content: content['images'].clear(), 'lists no image'),
+        (lambda content: content['annotations'].clear(), 'no object to learn'),
+        (
+            lambda content: [each.update(iscrowd=1) for each in content['annotations']],
+            'no object to learn',
+        ),
+        (lambda content: content.pop('annotations'), 'no whole COCO annotation'),
+        (lambda content: content.pop('categories'), 'no whole COCO annotation'),
+    ],
+)
+def test_an_annotation_file_without_something_to_learn_is_told(data, spoil, told):
+    spoil(data.content)
+    data.write()
+    with pytest.raises(UserError, match=told):
+        launch.train([str(data.config())])
+
+
+@pytest.mark.parametrize('content', ['', '{"images": [', '[]'])
+def test_an_annotation_file_that_is_none_is_told(data, content):
+    (data.root / 'train.json').write_text(content)
+    with pytest.raises(UserError, match=r'train\.json is no whole COCO annotation'):
+        launch.train([str(data.config())])
+
+
+def test_categories_with_gaps_become_classes_in_their_order(data):
+    data.write()
+    assert all(np.isfinite(losses(data.train())))
+    assert all(
+        sample.gt_instances.labels.tolist() == [0, 1]
+        for sample in data.samples().values()
+    )
+
+
+def test_an_object_of_no_listed_category_is_left_out(data):
+    data.add(0, [20, 20, 30, 30], category_id=4)
+    data.write()
+    data.train()
+    assert len(data.samples()[0].gt_instances) == 2
