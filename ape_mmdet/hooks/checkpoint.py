@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
+
+from ape_mmdet.engine.errors import UserError
 
 BACKEND = 'whole_files'
 
@@ -18,7 +21,8 @@ class WholeFilesBackend(LocalBackend):
         """Write a file, or leave what was there.
 
         Raises:
-            OSError: It could not be written, as on a full disk.
+            UserError: The disk is full.
+            OSError: It could not be written.
         """
         file = Path(filepath)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +33,14 @@ class WholeFilesBackend(LocalBackend):
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(file)
-        except OSError:
+        except OSError as error:
             partial.unlink(missing_ok=True)
-            raise
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f'The disk is full: {file} could not be written. The checkpoints '
+                'written before are whole: make room, and go on with --resume.'
+            ) from error
 
 
 register_backend(BACKEND, WholeFilesBackend, force=True)
