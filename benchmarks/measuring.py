@@ -34,7 +34,7 @@ def extra_megabytes(call: Callable, device: str) -> float:
     if device != 'cpu':
         before = torch.cuda.memory_allocated() / 2**20
     elif platform.system() == 'Linux':
-        before = _resident('VmRSS')
+        before = resident('VmRSS')
     else:
         before = math.nan
     return peak_megabytes(call, device) - before
@@ -60,10 +60,10 @@ def peak_megabytes(call: Callable, device: str) -> float:
         call()
         return math.nan
     call()
-    return _resident('VmHWM')
+    return resident('VmHWM')
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """A field of /proc/self/status, in MiB."""
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith(field):
