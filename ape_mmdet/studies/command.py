@@ -20,6 +20,7 @@ from ape_mmdet.studies.experiments import (
     EXPERIMENTS,
     HEADS,
     SELECTION,
+    SYNC,
     TUNING,
 )
 from ape_mmdet.studies.gradients import compare_forms
@@ -37,6 +38,7 @@ GROUPS = {
     },
     'selection': SELECTION,
     'heads': HEADS,
+    'sync': SYNC,
     'tuning': TUNING,
 }
 # The appendix, and what it is held against.

@@ -72,15 +72,44 @@ HEADS = {
     )
 }
 
+
+def _together(processes: int, sync: bool) -> Row:
+    return Row(
+        'retinanet_ape',
+        f'{processes} processes, {"ranked together" if sync else "each alone"}',
+        options=(
+            (f'{LOSS}.sync', sync),
+            # Eight images in all.
+            ('train_dataloader.batch_size', 8 // processes),
+        ),
+        only='bccd',
+        gpus=processes,
+    )
+
+
+SYNC = {
+    'sync': Study(
+        'Ranking in each process and across all, the same batch in all, RetinaNet',
+        (
+            Row('retinanet_ape', '1 process', only='bccd', gpus=1),
+            *(_together(n, sync) for n in (2, 4) for sync in (False, True)),
+        ),
+        default='retinanet_ape-gpus=1',
+    )
+}
+
 # Not among the seeds that the other studies report, 0, 1, 2 and on.
 TUNING_SEED = 1000
-# Learning rate by loss weight, the same for every loss of a detector: begun with
-# four rates and three weights, and extended to where the best was at the edge.
+# Learning rate and loss weight, the same for every loss of a detector. Begun with
+# four rates by three weights, FCOS's went on where its best were at the edge.
 GRIDS = {
     'retinanet': tuple(product((0.0005, 0.001, 0.002, 0.004), (0.5, 1.0, 2.0))),
     'fcos': (
-        *product((0.0005, 0.001), (0.5, 1.0, 2.0)),
-        *product((0.002, 0.004, 0.008), (0.25, 0.5, 1.0, 2.0)),
+        *product((0.0005, 0.001, 0.002, 0.004, 0.008), (0.5, 1.0, 2.0)),
+        (0.004, 0.25),
+        (0.008, 4.0),
+        (0.016, 1.0),
+        (0.016, 2.0),
     ),
 }
 # With 1, MMEngine's schedule would never leave the factor that it starts with.

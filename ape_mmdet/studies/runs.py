@@ -163,20 +163,22 @@ def plan(
         dataset: ``'coco'`` or ``'bccd'``.
         num_seeds: Trainings of each row, with seeds from 0.
         root: Folder for the work dirs.
-        gpus: Of each training; more of them make larger batches.
+        gpus: Of each training whose row does not say; more of them make larger
+            batches.
     """
     root = root.resolve()
     runs = {}
     for study in studies:
         for row in study.rows_for(dataset):
             config = resolve(row, dataset)
-            folder = f'{row.name}-{_digest(config, gpus)}'
+            processes = row.gpus or gpus
+            folder = f'{row.name}-{_digest(config, processes)}'
             for seed in study.seeds or range(num_seeds):
                 runs[row, seed] = Run(
                     row,
                     dataset,
                     seed,
-                    gpus,
+                    processes,
                     config.train_cfg.max_epochs,
                     root / dataset / folder / f'seed{seed}',
                 )

@@ -28,6 +28,7 @@ class Row(NamedTuple):
         published: Figures of the paper; None for rows that it does not have.
         options: Settings that differ from the config's, as (dotted key, value).
         only: The data set for which the row is meant; None for every one.
+        gpus: Processes of its training; None leaves them to the user.
     """
 
     config: str
@@ -35,12 +36,14 @@ class Row(NamedTuple):
     published: Published | None = None
     options: tuple[tuple[str, Any], ...] = ()
     only: str | None = None
+    gpus: int | None = None
 
     @property
     def name(self) -> str:
         """Names the training: rows of the same name are trained once."""
         options = [f'{key.rsplit(".", 1)[-1]}={value}' for key, value in self.options]
-        return '-'.join([self.config, *options])
+        processes = [f'gpus={self.gpus}'] if self.gpus else []
+        return '-'.join([self.config, *options, *processes])
 
 
 class Study(NamedTuple):

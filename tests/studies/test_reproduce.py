@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,9 +122,14 @@ def test_a_dry_run_prints_commands_and_trains_nothing(tmp_path, capsys):
     assert len(list(tmp_path.glob('bccd/*'))) == 1
 
 
-@pytest.mark.parametrize('dataset', ['coco', 'bccd'])
-@pytest.mark.parametrize('name', [name for name in GROUPS if name != 'tuning'])
-def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path, dataset, name):
+@pytest.mark.parametrize(
+    'name, dataset',
+    [
+        *((name, 'bccd') for name in GROUPS if name != 'tuning'),
+        *((name, 'coco') for name in GROUPS if name not in ('tuning', 'sync')),
+    ],
+)
+def test_rows_are_configs_and_defaults_are_rows(repository, tmp_path, name, dataset):
     for study in GROUPS[name].values():
         planned = plan([study], dataset, 1, tmp_path)
         assert len(planned) == len(study.rows_for(dataset))
@@ -138,6 +144,14 @@ def test_all_is_the_appendix_and_its_baselines(tmp_path, capsys):
     studies = [*TABLES.values(), *EXPERIMENTS.values()]
     names = {row.name for study in studies for row in study.rows_for('bccd')}
     assert len(listed) == 3 * len(names)
+
+
+def test_ranking_across_processes_is_compared_at_the_same_batch(tmp_path, capsys):
+    reproduce(['sync', '--dataset', 'bccd', '--work-dir', str(tmp_path), '--dry-run'])
+    for line in capsys.readouterr().out.splitlines():
+        found = re.search(r'dist_train.sh \S+ (\d)', line)
+        batch = re.search(r'batch_size=(\d)', line)
+        assert int(found[1]) * int(batch[1]) == 8 if found else not batch
 
 
 def test_losses_are_tuned_alike_on_a_seed_of_their_own(tmp_path):
