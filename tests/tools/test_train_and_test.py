@@ -326,6 +326,41 @@ def test_slurm_scripts_ask_for_the_gpus(script, arguments, expected, tmp_path):
     assert '--partition=gpu' in result.stdout and expected in result.stdout
 
 
+@pytest.mark.parametrize(
+    'statuses, restarts, expected',
+    [
+        ([0], 3, 0),
+        ([137, 1, 0], 3, 0),
+        ([1, 1], 1, 1),
+        ([1], 0, 1),
+        ([143], 3, 143),
+        ([130], 3, 130),
+    ],
+)
+def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
+    """srun is replaced by a program that ends with one status after the other."""
+    count = tmp_path / 'count'
+    count.write_text('')
+    fake = tmp_path / 'srun'
+    fake.write_text(
+        f'#!/bin/bash\nset -- {" ".join(map(str, statuses))} -- "$@"\n'
+        f'echo "${{@: -3}}" >> {count}\nn=$(wc -l < {count})\nexit "${{!n}}"\n'
+    )
+    fake.chmod(0o755)
+    result = run(
+        ['bash', 'tools/slurm_train.sh', 'gpu', 'ape', 'config.py', 'work_dirs/x'],
+        env=dict(
+            os.environ,
+            PATH=f'{tmp_path}:{os.environ["PATH"]}',
+            MAX_RESTARTS=str(restarts),
+        ),
+    )
+    assert result.returncode == expected, result.stdout
+    started = count.read_text().splitlines()
+    assert len(started) == len(statuses)
+    assert all(('--resume' in line) == (restarts > 0) for line in started)
+
+
 def test_dist_scripts_say_what_they_need():
     for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
         result = run(['bash', f'tools/{script}'])
