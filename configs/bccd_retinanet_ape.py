@@ -1,2 +1,2 @@
 # APE loss on blood cell photos.
-_base_ = './_base_/recipes/retinanet_ape_bccd.py'
+_base_ = './_base_/recipes/retinanet_bccd.py'

@@ -1,2 +1,2 @@
 # APE loss on RetinaNet, every pair.
-_base_ = './_base_/recipes/retinanet_ape_{{$APE_DATASET:coco}}.py'
+_base_ = './_base_/recipes/retinanet_{{$APE_DATASET:coco}}.py'

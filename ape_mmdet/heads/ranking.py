@@ -3,7 +3,7 @@
 A head says, in :meth:`RankingMixin.dense_predictions`, what it predicted for
 every prior of the batch and what the assigner wants there. All the rest is
 here: a selection among the positives, one ranking over all images, levels and
-classes, and a box loss weighted by the predicted probability.
+classes, and a box loss, weighted by the predicted probability or not.
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,9 @@ class DensePredictions(NamedTuple):
     positives: Positives
 
 
+BOX_WEIGHTS = ('probability', 'equal')
+
+
 class RankingMixin:
     """Trains a dense head of MMDetection by ranking.
 
@@ -75,10 +78,15 @@ class RankingMixin:
         selection: Options of :func:`ape_mmdet.selection.select_positives`,
             which then chooses among the priors that the assigner found
             positive. None keeps them all.
+        train_cfg: That of the head; ``box_weights`` says how positives are
+            weighted in ``loss_bbox``: ``'probability'``, by the predicted
+            probability of their class, as in the paper, or ``'equal'``. By
+            probability, a class whose scores are low learns its boxes late.
         *args, **kwargs: Those of the head.
 
     Raises:
         TypeError: ``loss_cls`` is not a ranking loss.
+        ValueError: ``box_weights`` or an option of ``selection`` has no meaning.
     """
 
     # Name of the layer that predicts the quality of boxes.
@@ -90,11 +98,22 @@ class RankingMixin:
         loss_cls: ConfigType = dict(type='APELoss'),
         loss_bbox: ConfigType = dict(type='GIoULoss', loss_weight=2.0),
         selection: ConfigType | None = None,
+        train_cfg: ConfigType | None = None,
         **kwargs: Any,
     ) -> None:
+        box_weights = (train_cfg or {}).get('box_weights', 'probability')
+        if box_weights not in BOX_WEIGHTS:
+            listed = ' or '.join(map(repr, BOX_WEIGHTS))
+            raise ValueError(f'box_weights must be {listed}, got {box_weights!r}')
         # MMDetection's heads size their classifier by this entry.
         loss_cls = dict(loss_cls, use_sigmoid=loss_cls.get('use_sigmoid', True))
-        super().__init__(*args, loss_cls=loss_cls, loss_bbox=loss_bbox, **kwargs)
+        super().__init__(
+            *args,
+            loss_cls=loss_cls,
+            loss_bbox=loss_bbox,
+            train_cfg=train_cfg,
+            **kwargs,
+        )
         if not isinstance(self.loss_cls, RankingLoss):
             raise TypeError(
                 f'{type(self).__name__} ranks: its loss_cls must be APELoss or '
@@ -103,6 +122,7 @@ class RankingMixin:
                 "type='APELoss')."
             )
         self.selection = selection
+        self.box_weights = box_weights
         if selection is not None:
             # Raises for an option without meaning here, not in the first step.
             nothing, nowhere = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
@@ -269,6 +289,8 @@ class RankingMixin:
         # Boxes whose class is found matter most: each positive counts by the
         # probability of its class.
         weights = _probabilities(dense)
+        if self.box_weights == 'equal':
+            weights = torch.ones_like(weights)
         # Divided here and not by avg_factor, to which MMDetection adds an
         # epsilon that would show where all probabilities are small.
         total = reduce_mean(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)

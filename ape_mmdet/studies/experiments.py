@@ -4,6 +4,9 @@ from itertools import product
 
 from ape_mmdet.studies.tables import LOSS, Row, Study
 
+# As the paper weighs the box loss, where the recipe for the small data set does not.
+_BY_PROBABILITY = (('model.train_cfg.box_weights', 'probability'),)
+
 EXPERIMENTS = {
     'section2': Study(
         'Section 2: error-driven update and cross-entropy form of AP loss, RetinaNet',
@@ -24,6 +27,12 @@ EXPERIMENTS = {
             Row('retinanet_focal', 'focal loss'),
             Row('retinanet_ap_lambda8', 'AP loss'),
             Row('retinanet_ape', 'APE loss'),
+            Row(
+                'retinanet_ape',
+                'APE loss, boxes weighted by probability',
+                options=_BY_PROBABILITY,
+                only='bccd',
+            ),
         ),
         default='retinanet_ape',
     ),
@@ -32,6 +41,12 @@ EXPERIMENTS = {
         (
             Row('fcos_focal', 'focal loss'),
             Row('fcos_ape', 'APE loss'),
+            Row(
+                'fcos_ape',
+                'APE loss, boxes weighted by probability',
+                options=_BY_PROBABILITY,
+                only='bccd',
+            ),
         ),
         default='fcos_ape',
     ),
@@ -123,6 +138,7 @@ def _tuned(config: str, lr: float, loss_weight: float, warm_up: int) -> Row:
         options=(
             ('optim_wrapper.optimizer.lr', lr),
             (f'{LOSS}.loss_weight', loss_weight),
+            *_BY_PROBABILITY,
             # Iterations; the first scheduler of the small recipes.
             ('param_scheduler.0.end', warm_up),
         ),

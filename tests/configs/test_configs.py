@@ -236,8 +236,7 @@ def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch)
     for_bccd = load(name)
     assert 'bccd' in for_bccd.train_dataloader.dataset.data_root
     assert for_bccd.model.bbox_head.num_classes == 3
-    losses = [each.model.bbox_head.loss_cls for each in (for_bccd, for_coco)]
-    for loss in losses:
-        loss.pop('loss_weight', None)  # Of the sweep.
-    assert losses[0] == losses[1]
+    assert for_bccd.model.bbox_head.loss_cls == for_coco.model.bbox_head.loss_cls
+    assert for_bccd.model.train_cfg.box_weights == 'equal'
+    assert 'box_weights' not in for_coco.model.train_cfg
     assert for_bccd.model.bbox_head.type == for_coco.model.bbox_head.type

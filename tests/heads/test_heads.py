@@ -37,6 +37,9 @@ def _small_models(monkeypatch):
     monkeypatch.setenv('APE_DATASET', 'bccd')
 
 
+ASSIGNER = dict(type='ATSSAssigner', topk=9)
+
+
 def build_head(name, **overrides):
     model = Config.fromfile(f'configs/{name}.py').model
     config = dict(model.bbox_head, train_cfg=model.train_cfg, test_cfg=model.test_cfg)
@@ -183,7 +186,7 @@ def test_a_batch_without_objects_trains_nothing_and_breaks_nothing(name):
 def test_the_box_loss_weighs_each_positive_by_its_probability():
     """Two positives with one good and one bad box: the mean leans to the one
     whose class is found."""
-    head = build_head('fcos_ape')
+    head = build_head('fcos_ape', train_cfg=dict(assigner=ASSIGNER))
     zeros = torch.zeros(2, dtype=torch.long)
     positives = Positives(
         index=torch.tensor([0, 1]),
@@ -202,6 +205,12 @@ def test_the_box_loss_weighs_each_positive_by_its_probability():
     # GIoU loss of the boxes: 0 and 1/2, times the weight 2.
     expected = 2 * (0.8 * 0 + 0.2 * 0.5) / (0.8 + 0.2)
     assert float(losses['loss_bbox']) == pytest.approx(expected, abs=1e-5)
+
+    equal = build_head(
+        'fcos_ape', train_cfg=dict(assigner=ASSIGNER, box_weights='equal')
+    )
+    losses = equal.ranking_losses(DensePredictions(logits, *others))
+    assert float(losses['loss_bbox']) == pytest.approx(2 * 0.5 / 2, abs=1e-5)
 
     # A ranking loss leaves the level of the scores open: it must not matter.
     low = torch.full((3, NUM_CLASSES), -40.0)
@@ -290,6 +299,8 @@ def test_options_without_meaning_are_refused_at_once():
         build_head('paa_ape', selection=dict(criterium='iou'))
     with pytest.raises(ValueError, match='criterion'):
         build_head('atss_ape', selection=dict(criterion='ious'))
+    with pytest.raises(ValueError, match="'probability' or 'equal', got 'iou'"):
+        build_head('fcos_ape', train_cfg=dict(assigner=ASSIGNER, box_weights='iou'))
     with pytest.raises(ValueError, match='objectness'):
         build_head('rtmdet_ape', with_objectness=True)
 
