@@ -35,14 +35,15 @@ def write_report(
         if row in found and result is not None:
             found[row][seed] = result
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = _markdown(study, found)
+    text = as_markdown(study, found)
     out.with_suffix('.md').write_text(text + '\n')
     _write_csv(found, out.with_suffix('.csv'))
     _draw(study, found, out.with_suffix('.png'))
     return text
 
 
-def _markdown(study: Study, found: Mapping[Row, Found]) -> str:
+def as_markdown(study: Study, found: Mapping[Row, Found]) -> str:
+    """The table of a study: means and deviations over seeds."""
     any_published = any(row.published for row in found)
     titles = ['row', 'seeds', 'AP', 'AP50', 'AP75', 'AP against the default']
     if any_published:
@@ -103,6 +104,21 @@ def _write_csv(found: Mapping[Row, Found], file: Path) -> None:
                 figures = [f'{result[name]:.3f}' for name in METRICS]
                 published = row.published.ap if row.published else ''
                 writer.writerow([row.name, row.label, seed, *figures, published])
+
+
+def read_csv(study: Study, file: Path) -> dict[Row, Found]:
+    """What :func:`write_report` wrote of a study, by row and seed.
+
+    Raises:
+        KeyError: The file has a row that the study has not.
+    """
+    rows = {row.label: row for row in study.rows}
+    found: dict[Row, Found] = {}
+    with open(file, newline='') as stream:
+        for line in csv.DictReader(stream):
+            figures = {name: float(line[name]) for name in METRICS}
+            found.setdefault(rows[line['row']], {})[int(line['seed'])] = figures
+    return found
 
 
 def _draw(study: Study, found: Mapping[Row, Found], file: Path) -> None:
