@@ -5,21 +5,17 @@ after an epoch of training, and tells them by a traceback.
 """
 
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
+from ape_mmdet.engine.annotations import check_annotations
 from ape_mmdet.engine.checkpoints import is_whole
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.transforms import is_whole_image
 
 TRAIN_PARTS = ('train', 'val')
 TEST_PARTS = ('test',)
-# Bytes in which the end of an image file is found.
-LENGTH_OF_END = 16
 
 HOW_TO_GET_DATA = {
     'coco': (
@@ -93,11 +89,7 @@ def check_data(config: Config, parts: Sequence[str]) -> None:
             _check_dataset(dataset, num_classes, part)
             for dataset in _datasets(config[f'{part}_dataloader'].dataset)
         ]
-        if (
-            part == 'train'
-            and found
-            and not any(each is None or each for each in found)
-        ):
+        if part == 'train' and all(number == 0 for number in found):
             raise UserError(
                 'The annotation files of train_dataloader have no object to learn: '
                 'no box of the classes that are trained, with an area, within its '
@@ -150,141 +142,12 @@ def _check_dataset(
         )
     if dataset.type != 'CocoDataset':
         return None
-    ann_file = Path(root, dataset.ann_file)
-    annotations = _annotations(ann_file, required=part == 'train')
-    if not annotations['images']:
-        raise UserError(f'{ann_file} lists no image.')
-    if num_classes is not None:
-        _check_classes(dataset, ann_file, annotations, num_classes)
-    if part != 'train':
-        folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
-        _check_images(folder, annotations)
-    return _num_objects(dataset, ann_file, annotations)
+    return check_annotations(dataset, num_classes, images_too=part != 'train')
 
 
 def _how_to_get(root: str) -> str:
     name = Path(root).name
     return HOW_TO_GET_DATA.get(name, f'Put the data set under {root or "data/"}')
-
-
-def _check_classes(
-    dataset: ConfigDict, ann_file: Path, annotations: dict, num_classes: int
-) -> None:
-    found = [category['name'] for category in annotations['categories']]
-    classes = _class_names(dataset)
-    if len(classes) != num_classes:
-        raise UserError(
-            f"The model's num_classes is {num_classes}, but the data set names "
-            f'{len(classes)} classes ({_shortened(classes)}). Set '
-            f'model.bbox_head.num_classes={len(classes)}, or metainfo.classes '
-            'of the data sets.'
-        )
-    unknown = [name for name in classes if name not in found]
-    if unknown:
-        raise UserError(
-            f'{ann_file} has no category {_shortened(unknown)}; it has '
-            f'{_shortened(found)}. Set metainfo=dict(classes=...) of the data '
-            'sets, and num_classes of the head, to what the file has.'
-        )
-
-
-def _check_images(folder: Path, annotations: dict) -> None:
-    """Raise UserError for images that an evaluation would miss or see cut short.
-
-    Training skips them one by one; an evaluation without them would be of
-    another data set.
-    """
-    names = [image['file_name'] for image in annotations['images']]
-    missing = [name for name in names if not Path(folder, name).is_file()]
-    if missing:
-        raise UserError(
-            f'{len(missing)} of {len(names)} images to evaluate on are not in '
-            f'{folder}: {_shortened(missing)}.'
-        )
-    damaged = [name for name in names if not _is_whole_image(Path(folder, name))]
-    if damaged:
-        raise UserError(
-            f'{len(damaged)} of {len(names)} images to evaluate on are damaged, in '
-            f'{folder}: {_shortened(damaged)}. Get them again.'
-        )
-
-
-def _is_whole_image(file: Path) -> bool:
-    with file.open('rb') as stream:
-        stream.seek(-min(file.stat().st_size, LENGTH_OF_END), 2)
-        return is_whole_image(stream.read()) or is_whole_image(file.read_bytes())
-
-
-def _num_objects(dataset: ConfigDict, ann_file: Path, annotations: dict) -> int:
-    """Objects that MMDetection trains on; says what it leaves out."""
-    sizes = {image['id']: image for image in annotations['images']}
-    classes = set(_class_names(dataset))
-    wanted = {
-        category['id']
-        for category in annotations['categories']
-        if category['name'] in classes
-    }
-    objects = [
-        each
-        for each in annotations.get('annotations', [])
-        if each['image_id'] in sizes
-        and each['category_id'] in wanted
-        and not each.get('ignore')
-    ]
-    boxes = [each for each in objects if _is_box(each, sizes[each['image_id']])]
-    if len(boxes) < len(objects):
-        print(
-            f'{ann_file}: {len(objects) - len(boxes)} of {len(objects)} boxes are left '
-            'out, they are smaller than a pixel or outside their image'
-        )
-    return sum(not each.get('iscrowd') for each in boxes)
-
-
-def _is_box(annotation: dict, image: dict) -> bool:
-    """Whether MMDetection keeps a box: one of a pixel or more, partly in its image."""
-    x, y, width, height = annotation['bbox']
-    return (
-        width >= 1
-        and height >= 1
-        and annotation.get('area', 1) > 0
-        and min(x + width, image['width']) > max(x, 0)
-        and min(y + height, image['height']) > max(y, 0)
-    )
-
-
-def _annotations(ann_file: Path, required: bool) -> dict:
-    """What is in a COCO annotation file; only of images to submit, no annotations."""
-    keys = (
-        ('images', 'categories', 'annotations')
-        if required
-        else ('images', 'categories')
-    )
-    try:
-        annotations = json.loads(ann_file.read_text())
-        for key in keys:
-            annotations[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{ann_file} is no whole COCO annotation file '
-            f'({type(error).__name__}: {error}). Fetch or make it again.'
-        ) from error
-    return annotations
-
-
-def _class_names(dataset: ConfigDict) -> list[str]:
-    metainfo = dataset.get('metainfo') or {}
-    classes = metainfo.get('classes') or DATASETS.get(dataset.type).METAINFO['classes']
-    if not isinstance(classes, str):
-        return list(classes)
-    # As MMEngine reads it: a file with one name a line, or a single name.
-    return (
-        Path(classes).read_text().split('\n') if Path(classes).is_file() else [classes]
-    )
-
-
-def _shortened(names: Sequence[str], most: int = 5) -> str:
-    listed = ', '.join(str(name) for name in names[:most])
-    return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed
 
 
 def _num_classes(model: ConfigDict) -> int | None:

@@ -200,7 +200,9 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
             lambda content: [each.update(iscrowd=1) for each in content['annotations']],
             'no object to learn',
         ),
-        (lambda content: content.pop('annotations'), 'no whole COCO annotation'),
+        (lambda content: content.pop('annotations'), 'no object to learn'),
+        (lambda content: content['annotations'][3].pop('bbox'), 'not as COCO has it'),
+        (lambda content: content['images'][2].pop('width'), 'not as COCO has it'),
         (lambda content: content.pop('categories'), 'no whole COCO annotation'),
     ],
 )
