@@ -5,6 +5,9 @@
 registry; a config names them in ``custom_imports``.
 """
 
+from ape_mmdet.named_configs import register_names
 from ape_mmdet.version import __version__
 
 __all__ = ['__version__']
+
+register_names()

@@ -148,7 +148,7 @@ def _configure(args: Namespace) -> Config:
     if args.work_dir:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
-        config.work_dir = str(Path('work_dirs', Path(args.config).stem))
+        config.work_dir = str(Path('work_dirs', Path(config.filename).stem))
     if args.launcher != 'none' and not torch.cuda.is_available():
         _join_without_gpus(config)
     return config

@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from ape_mmdet.engine.annotations import check_annotations
 from ape_mmdet.engine.checkpoints import is_whole
 from ape_mmdet.engine.errors import UserError
+from ape_mmdet.named_configs import resolve_name
 
 TRAIN_PARTS = ('train', 'val')
 TEST_PARTS = ('test',)
@@ -35,12 +36,18 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """Read a config file and merge command-line options into it.
 
     Args:
-        path: A config file.
+        path: A config file, or the name of one of this package.
         options: What ``--cfg-options`` gave.
 
     Raises:
         UserError: There is no such file, or it is no valid config.
     """
+    try:
+        path = str(resolve_name(path))
+    except FileNotFoundError as error:
+        raise UserError(
+            f'{error}.{_similar_configs(str(error).split(": ")[1])}'
+        ) from error
     if not Path(path).is_file():
         raise UserError(f'There is no config {path}.{_similar_configs(path)}')
     try:

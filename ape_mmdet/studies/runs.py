@@ -15,10 +15,13 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
+from ape_mmdet.named_configs import HOME
 from ape_mmdet.studies.tables import Row, Study
 from ape_mmdet.visualization.curves import read_scalars
 
-ROOT = Path(__file__).resolve().parents[2]
+# A clone is where its trainings run; an installed package trains where it is told to.
+IN_CLONE = HOME.name != '.mim'
+PREFIX = Path() if IN_CLONE else HOME
 # Seconds that the workers of a training that was stopped may take to end.
 PATIENCE = 15.0
 # The configs' data set; see the rows' ``_base_``.
@@ -57,12 +60,13 @@ class Run(NamedTuple):
     def command(self) -> list[str]:
         """The command line that trains it, or goes on where it was cut off.
 
-        It is run in the repository's root.
+        In a clone it is run in its root.
         """
-        config = f'configs/{self.row.config}.py'
-        script = [sys.executable, 'tools/train.py', config]
+        config = str(PREFIX / f'configs/{self.row.config}.py')
+        script = [sys.executable, str(PREFIX / 'tools/train.py'), config]
         if self.gpus > 1:
-            script = ['bash', 'tools/dist_train.sh', config, str(self.gpus)]
+            launcher = str(PREFIX / 'tools/dist_train.sh')
+            script = ['bash', launcher, config, str(self.gpus)]
         return [
             *script,
             '--work-dir',
@@ -96,7 +100,7 @@ class Run(NamedTuple):
             own = {DATASET_VARIABLE: self.dataset, 'PYTHON': sys.executable}
             return subprocess.Popen(
                 self.command(),
-                cwd=ROOT,
+                cwd=HOME if IN_CLONE else None,
                 env={**os.environ, **own, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -193,7 +197,7 @@ def resolve(row: Row, dataset: str) -> Config:
         logging.disable(logging.INFO)
         try:
             config = Config.fromfile(
-                ROOT / 'configs' / f'{row.config}.py', import_custom_modules=False
+                HOME / 'configs' / f'{row.config}.py', import_custom_modules=False
             )
         finally:
             logging.disable(logging.NOTSET)

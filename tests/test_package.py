@@ -1,0 +1,108 @@
+"""The wheel: all that a user needs outside the clone, found by name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ape_mmdet.datasets import generate_digit_scenes
+from ape_mmdet.named_configs import HOME, resolve_name
+
+
+def run(*command, folder: Path, path: Path | None = None) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    if path:
+        environment['PYTHONPATH'] = str(path)
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory) -> Path:
+    """A folder with the package as its wheel installs it, and nothing else."""
+    folder = tmp_path_factory.mktemp('package')
+    # Built from what is in the repository, not from what lies about in the folder.
+    run('git', 'clone', '--quiet', Path.cwd(), folder / 'clone', folder=folder)
+    pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
+    options = ['--no-deps', '--no-build-isolation', '--wheel-dir', folder / 'dist']
+    run(*pip, 'wheel', *options, '.', folder=folder / 'clone')
+    (wheel,) = folder.glob('dist/ape_mmdet-*.whl')
+    run(*pip, 'install', '--no-deps', '--target', folder / 'site', wheel, folder=folder)
+    return folder / 'site'
+
+
+def test_two_steps_from_another_folder_by_name(installed, tmp_path):
+    generate_digit_scenes(
+        tmp_path / 'data/digit_scenes', num_train=4, num_val=1, image_size=96
+    )
+    own = tmp_path / 'own.py'
+    own.write_text(
+        """_base_ = 'ape_mmdet::demo_fcos_ape.py'
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(batch_size=2, num_workers=0)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+default_hooks = dict(logger=dict(interval=1))
+"""
+    )
+    train = installed / 'ape_mmdet/.mim/tools/train.py'
+    printed = run(sys.executable, train, own, folder=tmp_path, path=installed)
+    assert '[1][2/2]' in printed
+    assert (tmp_path / 'work_dirs/own/epoch_1.pth').exists()
+
+
+def test_every_config_is_found_by_name_in_another_folder(installed, tmp_path):
+    program = """
+import ape_mmdet
+from mmengine.config import Config
+from pathlib import Path
+home = Path(ape_mmdet.__file__).parent / '.mim'
+names = sorted(file.name for file in (home / 'configs').glob('*.py'))
+for name in names:
+    config = Config.fromfile(f'ape_mmdet::{name}')
+    assert Path(config.filename).parent == home / 'configs', config.filename
+    assert config.model.bbox_head
+print(len(names), 'configs')
+"""
+    printed = run(sys.executable, '-c', program, folder=tmp_path, path=installed)
+    num_configs = len(list((HOME / 'configs').glob('*.py')))
+    assert f'{num_configs} configs' in printed
+    mistaken = [sys.executable, '-c', program.replace('{name}', 'no_{name}')]
+    with pytest.raises(AssertionError, match='ape_mmdet has no config'):
+        run(*mistaken, folder=tmp_path, path=installed)
+
+
+def test_a_study_is_planned_in_another_folder(installed, tmp_path):
+    tool = installed / 'ape_mmdet/.mim/tools/reproduce.py'
+    options = ['table3', '--dataset', 'bccd', '--seeds', '1', '--dry-run']
+    printed = run(sys.executable, tool, *options, folder=tmp_path, path=installed)
+    assert f'{installed}/ape_mmdet/.mim/configs/fcos_ape_q10k.py' in printed
+    assert f'{tmp_path}/work_dirs/studies' in printed
+
+
+def test_the_model_index_lists_every_config_once():
+    (metafile,) = yaml.safe_load((HOME / 'model-index.yml').read_text())['Import']
+    content = yaml.safe_load((HOME / metafile).read_text())
+    collections = {each['Name'] for each in content['Collections']}
+    listed = [model['Config'] for model in content['Models']]
+    there = [f'configs/{file.name}' for file in (HOME / 'configs').glob('*.py')]
+    assert sorted(listed) == sorted(there)
+    for model in content['Models']:
+        assert model['In Collection'] in collections
+        assert model['Config'] == f'configs/{model["Name"]}.py'
+
+
+def test_names_of_others_are_left_alone():
+    assert resolve_name('configs/fcos_ape.py') == 'configs/fcos_ape.py'
+    assert resolve_name('mmdet::atss/x.py') == 'mmdet::atss/x.py'
