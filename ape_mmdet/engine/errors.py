@@ -29,7 +29,7 @@ def told_plainly() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in ('torch', 'mmcv', 'mmcv._ext', 'mmdet', 'mmengine'):
             raise
-        sys.exit(f'Error: {_missing_module(error.name)}')
+        sys.exit(f'Error: {missing_module(error.name)}')
     except URLError as error:
         sys.exit(
             f'Error: a download failed ({error.reason}). Without a network, '
@@ -42,7 +42,8 @@ def told_plainly() -> Iterator[None]:
         sys.exit('Interrupted.')
 
 
-def _missing_module(name: str) -> str:
+def missing_module(name: str) -> str:
+    """What to do where a module is missing that training needs."""
     if name == 'mmcv._ext':
         return (
             'mmcv is installed without its compiled operations. Build it for '
@@ -52,6 +53,6 @@ def _missing_module(name: str) -> str:
             'setup` in a clone of ape_mmdet.'
         )
     return (
-        f'{name} is not installed here. In a clone of ape_mmdet, `make setup` '
+        f'{name.partition(".")[0]} is not installed here. In a clone of ape_mmdet, `make setup` '
         'installs all that is needed in .venv; then: . .venv/bin/activate'
     )

@@ -1,0 +1,55 @@
+"""The check of an installation tells what works and what to do."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def check(before: str = '') -> subprocess.CompletedProcess:
+    """Run the check after some code that stands for a fault."""
+    code = f"{before}\nimport runpy\nrunpy.run_module('ape_mmdet.check_env', "
+    code += "run_name='__main__')"
+    return subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_all_works_here():
+    result = check()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'All works.' in result.stdout
+    assert 'builds a RankingRetinaHead' in result.stdout
+    assert 'mmcv: onedl-mmcv' in result.stdout or 'mmcv: mmcv' in result.stdout
+
+
+NO_OPERATIONS = "import sys; sys.modules['mmcv._ext'] = None"
+OTHER_TORCH = """
+import importlib.abc, sys
+class Broken(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == 'mmcv._ext':
+            raise ImportError('mmcv/_ext.so: undefined symbol: _ZN2at4_ops')
+sys.meta_path.insert(0, Broken())
+"""
+NO_MMDET = "import sys; sys.modules['mmdet'] = None"
+WRONG_GRADIENT = """
+import ape_mmdet.ranking
+ape_mmdet.ranking.ape_loss = lambda logits, *_: -logits.sum()
+"""
+
+
+@pytest.mark.parametrize(
+    'fault, told',
+    [
+        (NO_OPERATIONS, 'operations: FAILS. mmcv is installed without its compiled'),
+        (OTHER_TORCH, 'undefined symbol: _ZN2at4_ops. mmcv is installed without'),
+        (NO_MMDET, 'a config of this package: FAILS. mmdet is not installed'),
+        (WRONG_GRADIENT, 'ranking: FAILS. RuntimeError: the gradient on cpu'),
+    ],
+)
+def test_what_does_not_work_is_told(fault, told):
+    result = check(fault)
+    assert result.returncode == 1, result.stderr
+    assert told in result.stdout
+    assert 'do not work.' in result.stdout
