@@ -53,7 +53,7 @@ def _works(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f'{name}: {check()}')
     except ModuleNotFoundError as error:
-        print(f'{name}: FAILS. {missing_module(error.name)}')
+        print(f'{name}: FAILS. {missing_module(error.name or str(error))}')
         return False
     except ImportError as error:
         # Compiled for another torch, the library is there and lacks symbols.
@@ -103,9 +103,10 @@ def _ranking() -> str:
     for device in _devices():
         logits = torch.tensor([0.3, -0.2, 0.1], device=device, requires_grad=True)
         targets = torch.tensor([1, 0, 0], device=device)
-        ape_loss(logits, targets, torch.ones(1, device=device)).backward()
-        if not logits.grad[0] < 0 < logits.grad[2]:
-            raise RuntimeError(f'the gradient on {device} is {logits.grad.tolist()}')
+        loss = ape_loss(logits, targets, torch.ones(1, device=device))
+        (gradient,) = torch.autograd.grad(loss, logits)
+        if not gradient[0] < 0 < gradient[2]:
+            raise RuntimeError(f'the gradient on {device} is {gradient.tolist()}')
     return f'works on {" and ".join(_devices())}'
 
 

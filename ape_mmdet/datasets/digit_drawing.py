@@ -114,8 +114,8 @@ def render_digit(grid: np.ndarray, size: int, rng: Rng) -> np.ndarray:
 def _enlarge(grid: np.ndarray) -> np.ndarray:
     """``(8, 8)`` ink densities to a smooth ``(F, F)`` field of maximum 1."""
     side = GLYPH_SCALE * (len(grid) + 2 * GLYPH_BORDER)
-    field = np.pad(grid, GLYPH_BORDER)
-    field = cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC)
+    cells = np.pad(grid, GLYPH_BORDER)
+    field = cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
     coarse = cv2.GaussianBlur(field, (0, 0), SHARPENING_RADIUS * GLYPH_SCALE)
     field = field + SHARPNESS * (field - coarse)
     field = cv2.GaussianBlur(field, (0, 0), SMOOTHING_RADIUS * GLYPH_SCALE)
@@ -293,7 +293,7 @@ def _noise(size: int, cells: int, rng: Rng) -> np.ndarray:
 
 def _noise_texture(size: int, rng: Rng) -> np.ndarray:
     octaves = (4, 12, round(math.exp(rng.uniform(math.log(12), math.log(size / 2)))))
-    return sum(_noise(size, cells, rng) for cells in octaves) / len(octaves)
+    return np.mean([_noise(size, cells, rng) for cells in octaves], axis=0)
 
 
 def _tile_texture(size: int, rng: Rng) -> np.ndarray:
@@ -392,5 +392,6 @@ def finish_image(image: np.ndarray, rng: Rng) -> np.ndarray:
     """Blurs a ``(S, S, 3)`` float32 image slightly, adds sensor noise and
     rounds it to uint8."""
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, MAX_BLUR))
-    image += rng.uniform(0, MAX_NOISE) * rng.standard_normal(image.shape, np.float32)
+    noise = rng.uniform(0, MAX_NOISE) * rng.standard_normal(image.shape, np.float32)
+    image = image + noise
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -53,6 +53,6 @@ def missing_module(name: str) -> str:
             'setup` in a clone of ape_mmdet.'
         )
     return (
-        f'{name.partition(".")[0]} is not installed here. In a clone of ape_mmdet, `make setup` '
-        'installs all that is needed in .venv; then: . .venv/bin/activate'
+        f'{name.partition(".")[0]} is not installed here. In a clone of ape_mmdet, '
+        '`make setup` installs all that is needed in .venv; then: . .venv/bin/activate'
     )

@@ -179,11 +179,11 @@ def _use_amp(config: Config) -> None:
 
 def _resume(config: Config, checkpoint: str) -> None:
     """Go on from a checkpoint, or from the newest whole one of the work dir."""
-    if checkpoint == 'auto':
-        checkpoint = _newest_whole_checkpoint(config)
+    automatic = checkpoint == 'auto'
+    found = _newest_whole_checkpoint(config) if automatic else checkpoint
     # Without one, MMEngine would look for what was written last, whole or not.
-    config.resume = checkpoint is not None
-    config.load_from = checkpoint
+    config.resume = found is not None
+    config.load_from = found
 
 
 def _newest_whole_checkpoint(config: Config) -> str | None:
@@ -194,7 +194,7 @@ def _newest_whole_checkpoint(config: Config) -> str | None:
         for file in damaged:
             print(f'{file} is damaged and left alone')
         print(f'Going on from {whole}' if whole else 'No checkpoint to go on from')
-    return whole and str(whole)
+    return str(whole) if whole else None
 
 
 def _scale_lr(config: Config) -> None:

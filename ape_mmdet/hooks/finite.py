@@ -58,7 +58,7 @@ class FiniteUpdatesHook(Hook):
         runner: Runner,
         batch_idx: int,
         data_batch: dict | None = None,
-        outputs: dict | None = None,
+        outputs: Any = None,
     ) -> None:
         """Undo what a batch did that was skipped, and count it."""
         if isinstance(runner.optim_wrapper, AmpOptimWrapper):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -38,7 +39,7 @@ class ProgressLineHook(Hook):
         runner: Runner,
         batch_idx: int,
         data_batch: Sequence[dict] | None = None,
-        outputs: dict | None = None,
+        outputs: Any = None,
     ) -> None:
         self.bar.set_description(
             f'epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False

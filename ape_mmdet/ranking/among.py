@@ -57,7 +57,7 @@ def against_worse_localised(
         rows = slice(start, min(start + num_rows, num_pos))
         # Above its cut-off 0, else -inf: whose softplus and sigmoid are 0.
         excluded = positives[None, :reached] - cuts[rows, None]
-        F.threshold_(excluded, 0.0, -torch.inf).clamp_(max=0)
+        F.threshold(excluded, 0.0, -torch.inf, inplace=True).clamp_(max=0)
         # Columns before ``shared`` are worse localised than all rows.
         not_worse = columns[shared:reached] >= num_worse[rows, None]
         excluded[:, shared:].masked_fill_(not_worse, -torch.inf)

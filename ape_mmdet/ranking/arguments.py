@@ -1,7 +1,7 @@
 """Checks of what the caller passed, in the caller's terms."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from numbers import Integral, Real
 
 import torch
@@ -23,7 +23,7 @@ INTEGERS = (
 LARGEST = 1e6
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
         listed = ' or '.join(repr(choice) for choice in choices)

@@ -41,8 +41,8 @@ def _of_the_union(value_and_gradient: Callable) -> Callable:
     ) -> tuple[Tensor, Tensor]:
         table = torch.stack([scores, targets.to(scores.dtype)])
         (scores, targets), own = ranks.gather(table)
-        ious = [ranks.gather(values[None])[0][0] for values in ious]
-        value, gradient = value_and_gradient(scores, targets, *ious, **options)
+        gathered = [ranks.gather(values[None])[0][0] for values in ious]
+        value, gradient = value_and_gradient(scores, targets, *gathered, **options)
         return value, ranks.size * gradient[own]
 
     return of_the_union

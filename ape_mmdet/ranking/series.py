@@ -9,7 +9,7 @@ from torch import Tensor
 @lru_cache
 def _polynomials(num_terms: int) -> tuple[tuple[float, ...], ...]:
     """S^(k) / k! as polynomials in S, lowest power first: S' = S - S^2."""
-    polynomials = [(0.0, 1.0)]
+    polynomials: list[tuple[float, ...]] = [(0.0, 1.0)]
     for k in range(1, num_terms):
         derivative = [0.0] * (len(polynomials[-1]) + 1)
         for power, factor in enumerate(polynomials[-1]):
@@ -66,7 +66,8 @@ def economised(terms: list[Tensor], radius: float) -> list[Tensor]:
 @lru_cache
 def _chebyshev(degree: int) -> tuple[float, ...]:
     """Coefficients of T_n, lowest power first: T_n = 2 y T_{n-1} - T_{n-2}."""
-    previous, current = (1.0,), (0.0, 1.0)
+    previous: tuple[float, ...] = (1.0,)
+    current: tuple[float, ...] = (0.0, 1.0)
     for _ in range(degree - 1):
         doubled = (0.0, *(2 * factor for factor in current))
         padded = previous + (0.0,) * (len(doubled) - len(previous))

@@ -45,7 +45,7 @@ def ranking_costs(
     chosen = terms.values() if criterion == 'both' else [terms[criterion]]
     if normalise:
         chosen = [_normalised(term, groups, num_groups) for term in chosen]
-    costs = sum(1 - term for term in chosen)
+    costs = torch.stack([1 - term for term in chosen]).sum(dim=0)
     sizes = torch.zeros(num_groups, dtype=torch.int64, device=groups.device)
     sizes.index_add_(0, groups, torch.ones_like(groups))
     overlaps = _extreme(ious, groups, num_groups, 'amax') > 0

@@ -67,8 +67,9 @@ def select_positives(
     scores, ious = (values.double().nan_to_num(nan=0.0) for values in (scores, ious))
     # Ground truths without candidates have no row.
     _, rows, sizes = groups.unique(return_inverse=True, return_counts=True)
-    options = dict(criterion=criterion, normalise=normalise)
-    costs = ranking_costs(scores, ious, rows, len(sizes), **options)
+    costs = ranking_costs(
+        scores, ious, rows, len(sizes), criterion=criterion, normalise=normalise
+    )
     # By row, then by cost.
     order = costs.argsort(stable=True)
     order = order[rows[order].argsort(stable=True)]

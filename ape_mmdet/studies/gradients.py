@@ -102,8 +102,8 @@ def _softplus(logits: Tensor, targets: Tensor, lamb: float) -> Tensor:
 
 def _gradient(logits: Tensor, targets: Tensor, **options) -> Tensor:
     logits = logits.clone().requires_grad_()
-    ap_loss(logits, targets, interpolate=False, **options).backward()
-    return logits.grad
+    loss = ap_loss(logits, targets, interpolate=False, **options)
+    return torch.autograd.grad(loss, logits)[0]
 
 
 def _of_stored_sigmoid(logits: Tensor, targets: Tensor, lamb: float) -> Tensor:

@@ -88,8 +88,8 @@ def gradients_of_pairs(differences: Tensor, *, hard_pairs: bool) -> Tensor:
             threshold=THRESHOLD,
             hard_pairs=hard_pairs,
         )
-        loss.backward()
-        gradients.append(logits.grad[1])
+        (gradient,) = torch.autograd.grad(loss, logits)
+        gradients.append(gradient[1])
     return torch.stack(gradients)
 
 
