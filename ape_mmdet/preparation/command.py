@@ -62,11 +62,13 @@ def _complete(
             _get(part, folder, data_set, args, patience)
             problem = verification.problem(part)
             if problem:
-                came_as = folder / part.archive if args.source is None else args.source
-                raise UserError(
-                    f'{data_set.title} is not whole: {problem}. That is how it came, '
-                    f'as {came_as}: remove that and get it again.'
+                way_out = (
+                    f'Remove {folder / part.archive} to have it downloaded again.'
+                    if args.source is None
+                    else f'That is how {args.source} has it: name another folder, or '
+                    'none to download it.'
                 )
+                raise UserError(f'{data_set.title} is not whole: {problem}. {way_out}')
         if args.remove_archives:
             (folder / part.archive).unlink(missing_ok=True)
     print(verification.summary())
@@ -119,6 +121,7 @@ def _take(source: Path, folder: Path, part: Part, data_set: DataSet) -> None:
             ) from error
         _unpack(archive, folder, part, data_set)
     elif data_set.is_voc:
+        _refuse_links(folder, part)
         convert(source, folder, data_set)
     elif all((source / content).exists() for content in part.contents):
         for content in part.contents:
@@ -130,13 +133,7 @@ def _take(source: Path, folder: Path, part: Part, data_set: DataSet) -> None:
 
 
 def _unpack(archive: Path, folder: Path, part: Part, data_set: DataSet) -> None:
-    links = [folder / each for each in part.contents if (folder / each).is_symlink()]
-    if links:
-        # What they lead to is somebody else's.
-        raise UserError(
-            f'{links[0]} is a link to {os.readlink(links[0])}, which is not whole. '
-            'Remove the link, and repeat the command.'
-        )
+    _refuse_links(folder, part)
     if data_set.is_voc:
         with opened(archive) as content:
             convert(ZippedPath(content), folder, data_set)
@@ -144,18 +141,29 @@ def _unpack(archive: Path, folder: Path, part: Part, data_set: DataSet) -> None:
         unpack(archive, folder, part.contents)
 
 
+def _refuse_links(folder: Path, part: Part) -> None:
+    """Raise UserError for a part that is a link: where it leads is not ours."""
+    links = [folder / each for each in part.contents if (folder / each).is_symlink()]
+    if links:
+        raise UserError(
+            f'{links[0]} is a link to {os.readlink(links[0])}, which is not whole. '
+            'Remove the link, and repeat the command.'
+        )
+
+
 def _link(source: Path, target: Path) -> None:
     """Have a file or folder appear at another place too, which takes no room."""
+    goal = source.resolve()
     if target.is_symlink():
         target.unlink()
     elif target.exists():
         raise UserError(
             f'{target} is there, but not whole. Move it away, and it is linked to '
-            f'{source}.'
+            f'{goal}.'
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(source.resolve())
-    print(f'{target} is a link to {source.resolve()}: keep that.')
+    target.symlink_to(goal)
+    print(f'{target} is a link to {goal}: keep that.')
 
 
 @contextmanager
@@ -172,6 +180,8 @@ def _alone(folder: Path) -> Iterator[None]:
             raise UserError(
                 f'{folder} is being prepared by another process: wait for that one.'
             ) from error
+        except OSError:
+            pass  # Network file systems may be unable to lock folders.
         yield
     finally:
         os.close(descriptor)

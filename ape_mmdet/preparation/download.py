@@ -114,8 +114,9 @@ def _fetch(url: str, partial: Path, size: int | None, patience: Patience) -> Non
                         f'{_length(partial):,} bytes of it are kept: repeat the '
                         f'command later, and it goes on. Or: {OTHER_WAYS}'
                     ) from error
-                bar.note(f'{partial.stem}: {error}; trying again')
-                time.sleep(patience.pauses[failures])
+                pause = patience.pauses[failures]
+                bar.note(f'{partial.stem}: {error}; trying again in {pause:g} s')
+                time.sleep(pause)
                 failures += 1
 
 

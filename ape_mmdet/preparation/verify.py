@@ -138,5 +138,5 @@ class Verification:
             )
             most = sorted(listing.objects, key=listing.objects.get, reverse=True)
             counts = [f'{name} {listing.objects[name]:,}' for name in most]
-            lines.append(f'    {len(counts)} categories: {shortened(counts)}')
+            lines.append(f'    categories: {shortened(counts)}')
         return '\n'.join(lines)

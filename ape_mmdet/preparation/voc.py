@@ -67,7 +67,7 @@ def _find_root(
 
 
 def _names(file: Path | ZippedPath) -> list[str]:
-    names = _read(file).decode().split()
+    names = _read(file).decode(errors='replace').split()
     for name in names:
         if PurePosixPath(name).name != name:
             raise UserError(f'{file} lists {name}, which is no name of an image.')

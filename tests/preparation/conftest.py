@@ -7,7 +7,8 @@ from ape_mmdet.preparation.download import Patience
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
     server = WebServer()
     yield server
     server.close()

@@ -153,6 +153,17 @@ def test_an_unpacked_folder_will_do(small, below):
     assert len(small.content('train')['annotations']) == 3
 
 
+@pytest.mark.parametrize('form', ['archive', 'folder'])
+def test_a_folder_that_a_link_leads_to_is_never_written_to(small, tmp_path, form):
+    (tmp_path / 'shared').mkdir()
+    small.folder.mkdir(parents=True)
+    (small.folder / 'images').symlink_to(tmp_path / 'shared')
+    small.pack() if form == 'archive' else small.unpack()
+    with pytest.raises(UserError, match='images is a link to .*Remove the link'):
+        small()
+    assert not list((tmp_path / 'shared').iterdir())
+
+
 BROKEN = {
     'no annotation': ('BCCD/Annotations/cell_1.xml', None, r'cell_1\.xml is missing'),
     'no image': ('BCCD/JPEGImages/cell_0.jpg', None, r'cell_0\.jpg is missing'),

@@ -1,5 +1,6 @@
 """COCO 2017 on a small scale, from a server, from a folder, and spoilt."""
 
+import errno
 import fcntl
 import os
 
@@ -171,7 +172,9 @@ def test_nothing_is_written_outside(coco, name, tmp_path):
 
 def test_an_image_that_the_archive_lacks_is_named(coco):
     del coco.coco.members['val2017.zip']['val2017/000000000002.jpg']
-    with pytest.raises(UserError, match=r'1 of 3 images are not in .*0002\.jpg'):
+    with pytest.raises(
+        UserError, match=r'1 of 3 images are not in .*0002\.jpg.*Remove .*zip'
+    ):
         coco()
 
 
@@ -230,11 +233,20 @@ def test_a_full_disk_is_told(coco):
 def test_two_do_not_get_in_each_other_s_way(coco):
     coco.folder.mkdir(parents=True)
     descriptor = os.open(coco.folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
     with pytest.raises(UserError, match='being prepared by another process'):
         coco()
     os.close(descriptor)
     coco()
+
+
+def test_a_file_system_without_locks_will_do(coco, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.EBADF, 'Bad file descriptor')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    coco()
+    coco.assert_whole()
 
 
 def test_archives_of_a_folder_are_unpacked_and_left_there(coco, elsewhere):
@@ -266,7 +278,7 @@ def test_an_unpacked_folder_is_linked(coco, elsewhere, capsys):
 def test_a_linked_folder_is_never_written_to(coco, elsewhere):
     unpack_into(elsewhere, coco)
     (elsewhere / 'val2017' / '000000000002.jpg').unlink()
-    with pytest.raises(UserError, match=r'1 of 3 images are not in .*val2017'):
+    with pytest.raises(UserError, match=r'1 of 3 images are not in .*elsewhere has it'):
         coco('--from', elsewhere)
     with pytest.raises(UserError, match='val2017 is a link to .*Remove the link'):
         coco()
@@ -280,6 +292,15 @@ def test_a_folder_without_any_of_it_is_told(coco, elsewhere):
         coco('--from', elsewhere / 'nowhere')
     with pytest.raises(SystemExit):
         coco('--base-url', 'ftp://mirror')
+
+
+def test_a_link_to_itself_stays(coco, elsewhere):
+    unpack_into(elsewhere, coco)
+    coco('--from', elsewhere)
+    (elsewhere / 'val2017' / '000000000002.jpg').unlink()
+    with pytest.raises(UserError, match='1 of 3 images'):
+        coco('--from', coco.folder)
+    assert (coco.folder / 'val2017').resolve() == elsewhere / 'val2017'
 
 
 def test_a_folder_that_is_there_is_not_replaced_by_a_link(coco, elsewhere):

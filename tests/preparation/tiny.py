@@ -24,11 +24,11 @@ def jpeg(seed: int) -> bytes:
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
-    """An archive, not compressed, as those of photos."""
+    """An archive, not compressed, as those of photos; the same whenever it is made."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w') as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
 
 
