@@ -1,17 +1,13 @@
 """Checks of annotation files in COCO's format, and of the images they list."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 
-from ape_mmdet.engine.errors import UserError
-from ape_mmdet.transforms import is_whole_image
-
-# Bytes in which the end of an image file is found.
-LENGTH_OF_END = 16
+from ape_mmdet.engine.errors import UserError, shortened
+from ape_mmdet.engine.images import is_whole_image_file
 
 
 def check_annotations(
@@ -82,15 +78,15 @@ def _check_classes(
     if len(classes) != num_classes:
         raise UserError(
             f"The model's num_classes is {num_classes}, but the data set names "
-            f'{len(classes)} classes ({_shortened(classes)}). Set '
+            f'{len(classes)} classes ({shortened(classes)}). Set '
             f'model.bbox_head.num_classes={len(classes)}, or metainfo.classes '
             'of the data sets.'
         )
     unknown = [name for name in classes if name not in found]
     if unknown:
         raise UserError(
-            f'{ann_file} has no category {_shortened(unknown)}; it has '
-            f'{_shortened(found)}. Set metainfo=dict(classes=...) of the data '
+            f'{ann_file} has no category {shortened(unknown)}; it has '
+            f'{shortened(found)}. Set metainfo=dict(classes=...) of the data '
             'sets, and num_classes of the head, to what the file has.'
         )
 
@@ -102,20 +98,14 @@ def _check_images(folder: Path, annotations: dict) -> None:
     if missing:
         raise UserError(
             f'{len(missing)} of {len(names)} images to evaluate on are not in '
-            f'{folder}: {_shortened(missing)}.'
+            f'{folder}: {shortened(missing)}.'
         )
-    damaged = [name for name in names if not _is_whole_image(Path(folder, name))]
+    damaged = [name for name in names if not is_whole_image_file(Path(folder, name))]
     if damaged:
         raise UserError(
             f'{len(damaged)} of {len(names)} images to evaluate on are damaged, in '
-            f'{folder}: {_shortened(damaged)}. Get them again.'
+            f'{folder}: {shortened(damaged)}. Get them again.'
         )
-
-
-def _is_whole_image(file: Path) -> bool:
-    with file.open('rb') as stream:
-        stream.seek(-min(file.stat().st_size, LENGTH_OF_END), 2)
-        return is_whole_image(stream.read()) or is_whole_image(file.read_bytes())
 
 
 def _num_objects(classes: list[str], ann_file: Path, annotations: dict) -> int:
@@ -152,8 +142,3 @@ def _is_box(annotation: dict, image: dict) -> bool:
         and min(x + width, image['width']) > max(x, 0)
         and min(y + height, image['height']) > max(y, 0)
     )
-
-
-def _shortened(names: Sequence[str], most: int = 5) -> str:
-    listed = ', '.join(str(name) for name in names[:most])
-    return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed

@@ -2,13 +2,19 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.error import URLError
 
 
 class UserError(Exception):
     """A mistake in what the user asked for; its text says what to do."""
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Names for a message: the first few, and how many there are."""
+    listed = ', '.join(str(name) for name in names[:most])
+    return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed
 
 
 @contextmanager

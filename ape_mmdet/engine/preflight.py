@@ -20,13 +20,13 @@ TEST_PARTS = ('test',)
 
 HOW_TO_GET_DATA = {
     'coco': (
-        'Download train2017, val2017 and their annotations from '
-        'https://cocodataset.org/#download and unpack them to data/coco/'
+        'Download it (https://cocodataset.org): python tools/prepare_data.py coco2017, '
+        'or unpack train2017, val2017 and their annotations to data/coco/'
         '{annotations,train2017,val2017}'
     ),
     'bccd': (
-        'Get BCCD (https://github.com/Shenggan/BCCD_Dataset, MIT) in COCO format '
-        'as data/bccd/{annotations/train.json,annotations/val.json,images}'
+        'Download it (https://github.com/Shenggan/BCCD_Dataset, MIT) and convert it '
+        'to COCO format: python tools/prepare_data.py bccd'
     ),
     'digit_scenes': 'Make them in seconds: python tools/make_digit_scenes.py',
 }

@@ -1,7 +1,6 @@
 """Images that a download or a copy cut short."""
 
 import logging
-from io import BytesIO
 
 import mmcv
 import numpy as np
@@ -9,28 +8,8 @@ from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import Image
 
-# The last bytes of a JPEG and of a PNG.
-ENDS = (b'\xff\xd9', b'IEND\xaeB`\x82')
-
-
-def is_whole_image(content: bytes) -> bool:
-    """Whether an image file is all there.
-
-    A JPEG or PNG that ends as such is taken to be: only others are decoded.
-
-    Args:
-        content: Of the file; of a JPEG or PNG that is whole, its end will do.
-    """
-    if content.endswith(ENDS):
-        return True
-    try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return True
+from ape_mmdet.engine.images import is_whole_image
 
 
 @TRANSFORMS.register_module()

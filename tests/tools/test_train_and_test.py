@@ -275,7 +275,7 @@ def test_training_on_coco_without_coco_says_how_to_get_it():
     result = run([*TRAIN, 'configs/fcos_ape_q100k.py'])
     assert result.returncode != 0
     assert 'data/coco/annotations/instances_train2017.json' in result.stdout
-    assert 'cocodataset.org' in result.stdout
+    assert 'python tools/prepare_data.py coco2017' in result.stdout
     assert 'Traceback' not in result.stdout
 
 

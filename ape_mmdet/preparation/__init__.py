@@ -1,0 +1,4 @@
+"""Getting data sets: what stands behind ``tools/prepare_data.py``.
+
+Needs Pillow and rich, and neither torch nor MMDetection.
+"""
