@@ -104,7 +104,7 @@ def _check_images(folder: Path, annotations: dict) -> None:
             f'{len(missing)} of {len(names)} images to evaluate on are not in '
             f'{folder}: {_shortened(missing)}.'
         )
-    damaged = [name for name in names if not _is_whole_image(Path(folder, name))]
+    damaged = [name for name in names if not is_whole_file(Path(folder, name))]
     if damaged:
         raise UserError(
             f'{len(damaged)} of {len(names)} images to evaluate on are damaged, in '
@@ -112,7 +112,8 @@ def _check_images(folder: Path, annotations: dict) -> None:
         )
 
 
-def _is_whole_image(file: Path) -> bool:
+def is_whole_file(file: Path) -> bool:
+    """Whether an image file is all there; see ``is_whole_image``."""
     with file.open('rb') as stream:
         stream.seek(-min(file.stat().st_size, LENGTH_OF_END), 2)
         return is_whole_image(stream.read()) or is_whole_image(file.read_bytes())
