@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+
+from ape_mmdet.evaluation.matching import match
 
 
 class Threshold(NamedTuple):
@@ -32,13 +32,7 @@ def best_f1_threshold(
     Raises:
         ValueError: There are no objects or no detections to choose by.
     """
-    ground_truth = COCO(annotations)
-    evaluation = COCOeval(ground_truth, ground_truth.loadRes(detections), 'bbox')
-    evaluation.params.iouThrs = np.array([iou_threshold])
-    evaluation.params.areaRng = evaluation.params.areaRng[:1]
-    evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
-    evaluation.params.maxDets = [100]
-    evaluation.evaluate()
+    evaluation = match(annotations, detections, iou_threshold)
     images = [image for image in evaluation.evalImgs if image is not None]
     num_objects = sum(int((image['gtIgnore'] == 0).sum()) for image in images)
     if not num_objects or not any(image['dtScores'] for image in images):

@@ -3,6 +3,7 @@
 from ape_mmdet.hooks.checkpoint import WholeCheckpointHook
 from ape_mmdet.hooks.finite import FiniteUpdatesHook
 from ape_mmdet.hooks.progress import ProgressLineHook
+from ape_mmdet.hooks.ranking_metrics import RankingMetricsHook
 from ape_mmdet.hooks.reproducible import ReproducibleEpochsHook
 from ape_mmdet.hooks.visualization import RankedVisualizationHook
 
@@ -10,6 +11,7 @@ __all__ = [
     'FiniteUpdatesHook',
     'ProgressLineHook',
     'RankedVisualizationHook',
+    'RankingMetricsHook',
     'ReproducibleEpochsHook',
     'WholeCheckpointHook',
 ]

@@ -7,6 +7,19 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ape_mmdet.ranking import RankingMetrics, ranking_metrics
+
+# Options that say which pairs are an error, and how large.
+PAIR_OPTIONS = (
+    'distance',
+    'lamb',
+    'delta',
+    'cutoff',
+    'max_pairs',
+    'hard_pairs',
+    'threshold',
+)
+
 
 class RankingLoss(nn.Module, metaclass=ABCMeta):
     """A loss over the ranking of all logits of a batch.
@@ -49,6 +62,22 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
         Returns:
             Scalar.
         """
+
+    def metrics(
+        self, logits: Tensor, targets: Tensor, ious: Tensor | None = None
+    ) -> RankingMetrics:
+        """What the batch's ranking is like, by this loss's own distance.
+
+        See :func:`ape_mmdet.ranking.ranking_metrics`. Of this process's batch
+        alone, with ``sync`` too.
+
+        Args:
+            logits, targets, ious: Those of :meth:`forward`.
+        """
+        of_pairs = {
+            name: value for name, value in self.options.items() if name in PAIR_OPTIONS
+        }
+        return ranking_metrics(logits, targets, ious, **of_pairs)
 
     def extra_repr(self) -> str:
         listed = dict(self.options, loss_weight=self.loss_weight)

@@ -2,5 +2,6 @@
 
 from ape_mmdet.ranking.ap import ap_loss
 from ape_mmdet.ranking.ape import ape_loss
+from ape_mmdet.ranking.metrics import RankingMetrics, ranking_metrics
 
-__all__ = ['ap_loss', 'ape_loss']
+__all__ = ['RankingMetrics', 'ap_loss', 'ape_loss', 'ranking_metrics']

@@ -20,4 +20,8 @@ default_hooks = dict(
     visualization=dict(type='RankedVisualizationHook'),
 )
 # With what ran before out of play, a resumed training equals an uninterrupted one.
-custom_hooks = [dict(type='ReproducibleEpochsHook'), dict(type='FiniteUpdatesHook')]
+custom_hooks = [
+    dict(type='ReproducibleEpochsHook'),
+    dict(type='FiniteUpdatesHook'),
+    dict(type='RankingMetricsHook'),
+]

@@ -1,38 +1,9 @@
 """The threshold with the best F1, on detections made for it."""
 
-import json
-
 import pytest
+from detections import write
 
 from ape_mmdet.evaluation import best_f1_threshold
-
-
-def write(tmp_path, objects, detections):
-    """One image; objects and detections as (class, x, score), 10 pixels wide."""
-    ground_truth = dict(
-        info={},
-        images=[dict(id=1, width=1000, height=100)],
-        categories=[dict(id=1, name='a'), dict(id=2, name='b')],
-        annotations=[
-            dict(
-                id=i + 1,
-                image_id=1,
-                category_id=category,
-                bbox=[x, 0, 10, 10],
-                area=100,
-                iscrowd=0,
-            )
-            for i, (category, x) in enumerate(objects)
-        ],
-    )
-    results = [
-        dict(image_id=1, category_id=category, bbox=[x, 0, 10, 10], score=score)
-        for category, x, score in detections
-    ]
-    paths = tmp_path / 'gt.json', tmp_path / 'dt.json'
-    for path, content in zip(paths, (ground_truth, results)):
-        path.write_text(json.dumps(content))
-    return [str(path) for path in paths]
 
 
 def test_it_separates_right_detections_from_wrong_ones(tmp_path):

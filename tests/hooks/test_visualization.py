@@ -21,16 +21,25 @@ class Runner:
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch, names):
     """Samples that reached the visualizer."""
     samples = []
     visualizer = DetLocalVisualizer.get_instance('ranked')
     monkeypatch.setattr(
         visualizer,
         'add_datasample',
-        lambda name, image, data_sample, **kwargs: samples.append(data_sample),
+        lambda name, image, data_sample, **kwargs: (
+            samples.append(data_sample),
+            names.append((name, kwargs['step'])),
+        ),
     )
     return samples
+
+
+@pytest.fixture
+def names():
+    """Name and step of each picture that reached the visualizer."""
+    return []
 
 
 def sample(tmp_path, scores, num_objects):
@@ -63,6 +72,17 @@ def test_ten_where_no_number_of_objects_is_known(drawn, tmp_path):
     hook = RankedVisualizationHook(draw=True)
     hook.after_val_iter(Runner(tmp_path), 0, {}, [output])
     assert drawn[0].pred_instances.labels.tolist() == list(range(14, 4, -1))
+
+
+def test_each_validation_draws_the_same_few_images(drawn, names, tmp_path):
+    outputs = [sample(tmp_path, [0.5], 1), sample(tmp_path, [0.5], 1)]
+    hook = RankedVisualizationHook(draw=True, interval=3, num_val_images=2)
+    runner = Runner(tmp_path)
+    for runner.iter in (10, 20):  # Of which the interval is no divisor.
+        for batch in range(9):
+            hook.after_val_iter(runner, batch, {}, outputs)
+    once = ['val_0_image', 'val_1_image']
+    assert names == [(name, step) for step in (10, 20) for name in once]
 
 
 def test_nothing_is_drawn_unless_asked(drawn, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 
 import ape_mmdet.losses  # noqa: F401  (registers)
-from ape_mmdet.ranking import ap_loss, ape_loss
+from ape_mmdet.ranking import ap_loss, ape_loss, ranking_metrics
 
 TARGETS = torch.tensor([1, 0, 0, -1, 1, 0])
 LOGITS = torch.tensor([0.3, 0.1, 0.9, 0.5, -0.2, -0.4])
@@ -40,6 +40,30 @@ def test_ape_loss_is_its_function(config):
     torch.testing.assert_close(
         module(LOGITS, TARGETS, IOUS), 2 * ape_loss(LOGITS, TARGETS, IOUS, **config)
     )
+
+
+@pytest.mark.parametrize(
+    'config, of_pairs',
+    [
+        (dict(type='APLoss', lamb=2.0, interpolate=False), dict(lamb=2.0)),
+        (
+            dict(type='APLoss', distance='step', delta=0.1),
+            dict(distance='step', delta=0.1),
+        ),
+        (
+            dict(type='APLoss', hard_pairs=True, threshold=0.9),
+            dict(hard_pairs=True, threshold=0.9),
+        ),
+        (
+            dict(type='APELoss', cutoff=0.1, max_pairs=2, loss_weight=5.0),
+            dict(cutoff=0.1, max_pairs=2),
+        ),
+    ],
+)
+def test_metrics_are_by_the_pairs_of_the_loss(config, of_pairs):
+    found = MODELS.build(config).metrics(LOGITS, TARGETS, IOUS)
+    assert found == ranking_metrics(LOGITS, TARGETS, IOUS, **of_pairs)
+    assert found != ranking_metrics(LOGITS, TARGETS, IOUS)
 
 
 @pytest.mark.parametrize('name', ['APLoss', 'APELoss'])

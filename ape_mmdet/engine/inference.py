@@ -1,0 +1,262 @@
+"""Detections on images of the user's own, as ``tools/infer.py``."""
+
+import json
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmcv import imread
+from mmdet.apis import DetInferencer
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from tqdm import tqdm
+
+from ape_mmdet.engine import preflight
+from ape_mmdet.engine.checkpoints import refuse_code
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.images import is_whole_image_file
+
+TOP_K = 10
+PREDICTIONS = 'predictions.json'
+# Of what was chosen, the visualizer draws what is above this.
+BELOW_EVERY_SCORE = -1.0
+
+
+def infer(arguments: Sequence[str] | None = None) -> None:
+    """Draw detections on images, and write them as JSON if asked for.
+
+    Args:
+        arguments: The command line, ``sys.argv[1:]`` by default.
+
+    Raises:
+        UserError: Something asked for is not there or does not fit.
+    """
+    args = _parser().parse_args(arguments)
+    if not args.trust_checkpoint:
+        refuse_code()
+    images = _find_images(args.images)
+    pictures = _pictures(images, Path(args.out_dir))
+    config = preflight.load_config(args.config)
+    preflight.check_checkpoint(args.checkpoint)
+    _check_device(args.device)
+    # Pictures are files here, no backend is to log them.
+    config.visualizer.vis_backends = []
+
+    inferencer = FittingInferencer(
+        config, args.checkpoint, device=args.device, show_progress=False
+    )
+    classes = inferencer.model.dataset_meta['classes']
+    predictions = []
+    # A bar where there is a terminal.
+    for image, picture in tqdm(pictures.items(), unit='image', disable=None):
+        (sample,) = inferencer(str(image), return_datasamples=True)['predictions']
+        sample.pred_instances = _chosen(sample.pred_instances, args)
+        _draw(inferencer, image, sample, picture)
+        predictions += as_json(image, sample.pred_instances, classes)
+    if args.json:
+        Path(args.out_dir, PREDICTIONS).write_text(json.dumps(predictions, indent=1))
+    print(
+        f'{len(pictures)} pictures with {len(predictions)} detections'
+        f'{f", and {PREDICTIONS}," if args.json else ""} are in {args.out_dir}'
+    )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description='Draw what a detector finds on images')
+    parser.add_argument(
+        'images', nargs='+', help='image files, or folders whose images are taken'
+    )
+    parser.add_argument('--config', required=True, help='config file')
+    parser.add_argument('--checkpoint', required=True, help='checkpoint file')
+    parser.add_argument(
+        '--out-dir',
+        default='work_dirs/pictures',
+        help='folder for the pictures (%(default)s). Of images in several folders, '
+        'it has those folders too, as far as their paths differ',
+    )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        '--top-k',
+        type=_positive,
+        default=TOP_K,
+        metavar='K',
+        help='draw the K highest-ranked detections of each image (%(default)s), '
+        'whatever their scores: a ranking loss leaves the level of scores open',
+    )
+    chosen.add_argument(
+        '--score-thr',
+        type=float,
+        metavar='X',
+        help='draw detections with a score of X or more instead',
+    )
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help=f'write what is drawn to OUT_DIR/{PREDICTIONS} too: a list of '
+        'file_name, bbox (x, y, width, height in pixels), score and category_name',
+    )
+    parser.add_argument(
+        '--device', help='such as cpu or cuda:1 (a GPU where there is one)'
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that hold more than tensors and plain data: they '
+        'can run code of whoever made them',
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f'{text} is not 1 or more')
+    return number
+
+
+def _find_images(arguments: Sequence[str]) -> list[Path]:
+    """The images named and those in the folders named, each once.
+
+    Raises:
+        UserError: One is not there or cannot be read, or a folder has none.
+    """
+    found = []
+    for path in map(Path, arguments):
+        in_folder = [path]
+        if path.is_dir():
+            in_folder = [
+                file
+                for file in sorted(path.iterdir())
+                if file.suffix.lower() in IMG_EXTENSIONS and file.is_file()
+            ]
+            if not in_folder:
+                raise UserError(
+                    f'{path} has no image ({", ".join(IMG_EXTENSIONS)}). Folders '
+                    'in it are not looked into: name them too.'
+                )
+        elif not path.is_file():
+            raise UserError(f'There is no image {path}.')
+        found += in_folder
+    found = list(dict.fromkeys(found))
+    unreadable = [str(file) for file in found if not _is_readable(file)]
+    if unreadable:
+        raise UserError(
+            f'{len(unreadable)} of {len(found)} images are damaged or none at all: '
+            f'{", ".join(unreadable[:5])}. Get them again, or leave them out.'
+        )
+    return found
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        return is_whole_image_file(file)
+    except OSError:
+        return False
+
+
+def _pictures(images: Sequence[Path], out_dir: Path) -> dict[Path, Path]:
+    """File of the picture of each image: its path from the folder common to all.
+
+    Raises:
+        UserError: A picture would replace an image.
+    """
+    paths = [Path(os.path.abspath(image)) for image in images]
+    common = os.path.commonpath([path.parent for path in paths])
+    pictures = [out_dir / path.relative_to(common) for path in paths]
+    originals = {path.resolve() for path in paths}
+    replaced = [picture for picture in pictures if picture.resolve() in originals]
+    if replaced:
+        raise UserError(
+            f'The picture {replaced[0]} would replace an image: choose another '
+            '--out-dir.'
+        )
+    return dict(zip(images, pictures))
+
+
+def _check_device(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        torch.zeros(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f'--device {name} cannot be used here: {reason}') from error
+
+
+class FittingInferencer(DetInferencer):
+    """MMDetection's, which refuses weights that are not of the config's model.
+
+    MMEngine would leave what it finds no weights for as it was initialized.
+    """
+
+    def _load_weights_to_model(
+        self, model: nn.Module, checkpoint: dict, cfg: Config
+    ) -> None:
+        weights = checkpoint.get('state_dict', checkpoint)
+        # As a model in a wrapper names its own.
+        shapes = {
+            name.removeprefix('module.'): getattr(value, 'shape', None)
+            for name, value in weights.items()
+        }
+        lacking = [
+            name
+            for name, parameter in model.named_parameters()
+            if shapes.get(name) != parameter.shape
+        ]
+        if lacking:
+            raise UserError(
+                f'The checkpoint is of another model than the config: of '
+                f'{len(lacking)} parameters it has none or of other sizes, such as '
+                f'{lacking[0]}. Name the config that it was trained with.'
+            )
+        super()._load_weights_to_model(model, checkpoint, cfg)
+
+
+def _chosen(found: InstanceData, args: Namespace) -> InstanceData:
+    """Detections to draw, the highest-ranked first."""
+    found = found[found.scores.argsort(descending=True, stable=True)]
+    if args.score_thr is None:
+        return found[: args.top_k]
+    return found[found.scores >= args.score_thr]
+
+
+def _draw(
+    inferencer: DetInferencer, image: Path, sample: DetDataSample, picture: Path
+) -> None:
+    inferencer.visualizer.add_datasample(
+        image.name,
+        imread(image, channel_order='rgb'),
+        sample,
+        draw_gt=False,
+        pred_score_thr=BELOW_EVERY_SCORE,
+        out_file=str(picture),
+    )
+
+
+def as_json(image: Path, found: InstanceData, classes: Sequence[str]) -> list[dict]:
+    """Detections of an image, as COCO's results with names instead of numbers.
+
+    Args:
+        image: Its file.
+        found: With ``bboxes``, x1 y1 x2 y2 in pixels, (n, 4), ``scores`` and
+            ``labels``, (n,).
+        classes: Names by label.
+    """
+    corners = found.bboxes.reshape(-1, 4)
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+    return [
+        dict(
+            file_name=str(image),
+            bbox=box,
+            score=score,
+            category_name=classes[label],
+        )
+        for box, score, label in zip(
+            boxes.tolist(), found.scores.tolist(), found.labels.tolist()
+        )
+    ]

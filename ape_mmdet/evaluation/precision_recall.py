@@ -1,0 +1,62 @@
+"""Precision at each recall, of which AP is the mean."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ape_mmdet.evaluation.matching import match
+
+
+class Curve(NamedTuple):
+    """Interpolated precision of a detector at COCO's 101 recalls.
+
+    Attributes:
+        recall: 0 to 1 in steps of 0.01, shape (101,).
+        precision: Mean over the classes, in [0, 1], shape (101,).
+        ap: Average precision, the mean of ``precision``.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+    ap: float
+
+
+def precision_recall(
+    annotations: str,
+    detections: str,
+    iou_threshold: float = 0.5,
+    category: str | None = None,
+) -> Curve:
+    """The precision-recall curve that COCO's AP at an IoU is the area under.
+
+    Args:
+        annotations: COCO annotation file.
+        detections: Detections on its images, as COCO's results file.
+        iou_threshold: IoU from which a detection matches its ground truth.
+        category: Name of the class; None for the mean over all that have
+            objects.
+
+    Raises:
+        ValueError: There is no such class, or it has no objects.
+    """
+    evaluation = match(annotations, detections, iou_threshold)
+    evaluation.accumulate()
+    # By recall and class, -1 for classes without objects.
+    precision = evaluation.eval['precision'][0, :, :, 0, 0]
+    categories = evaluation.cocoGt.loadCats(evaluation.params.catIds)
+    names = [each['name'] for each in categories]
+    if category is not None:
+        if category not in names:
+            raise ValueError(
+                f'{annotations} has no category {category}; it has {", ".join(names)}'
+            )
+        precision = precision[:, [names.index(category)]]
+    precision = precision[:, precision[0] >= 0]
+    if not precision.size:
+        raise ValueError(f'{annotations} has no objects{_of(category)}')
+    mean = precision.mean(axis=1)
+    return Curve(evaluation.params.recThrs, mean, float(mean.mean()))
+
+
+def _of(category: str | None) -> str:
+    return '' if category is None else f' of category {category}'

@@ -1,0 +1,168 @@
+"""Which images are taken, where their pictures go, and what is refused unloaded."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.inference import as_json, infer
+
+CONFIG = 'configs/demo_fcos_ape.py'
+CLASSES = [f'kind {number}' for number in range(10)]
+
+
+@pytest.fixture(autouse=True)
+def _loading(monkeypatch):
+    """``torch.load`` is as it was after a test, which replaces it."""
+    monkeypatch.setattr(torch, 'load', torch.load)
+
+
+@pytest.fixture(scope='module')
+def config(repository, tmp_path_factory):
+    """The demo's config with a small head."""
+    file = tmp_path_factory.mktemp('config') / 'small.py'
+    file.write_text(
+        f"""_base_ = '{repository / CONFIG}'
+model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
+    feat_channels=32, stacked_convs=1))
+"""
+    )
+    return str(file)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(config, tmp_path_factory):
+    """Weights as they are before training."""
+    register_all_modules()
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    file = tmp_path_factory.mktemp('checkpoint') / 'first.pth'
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), file)
+    return str(file)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """Two folders with an image of the same name, and things that are none."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ('one/a.png', 'two/a.png', 'two/b.JPG', 'two/deeper/c.png'):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+    (tmp_path / 'two' / 'notes.txt').write_text('not an image')
+    (tmp_path / 'empty').mkdir()
+    whole = (tmp_path / 'one' / 'a.png').read_bytes()
+    (tmp_path / 'cut_off.png').write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+def pictures(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file())
+
+
+def test_each_image_has_a_picture_of_its_own(images, config, checkpoint, capsys):
+    command = ['--config', config, '--checkpoint', checkpoint, '--device', 'cpu']
+    infer(['one/a.png', 'two', './two/a.png', *command, '--out-dir', 'out', '--json'])
+    assert pictures(images / 'out') == [
+        'one/a.png',
+        'predictions.json',
+        'two/a.png',
+        'two/b.JPG',
+    ]
+    found = json.loads((images / 'out' / 'predictions.json').read_text())
+    names = [each['file_name'] for each in found]
+    # Ten of each, whatever their scores are.
+    assert names == sorted(10 * ['one/a.png', 'two/a.png', 'two/b.JPG'])
+    for start in range(0, 30, 10):
+        scores = [each['score'] for each in found[start : start + 10]]
+        assert scores == sorted(scores, reverse=True)
+    assert {each['category_name'] for each in found} <= set(CLASSES)
+    for name in ('one/a.png', 'two/a.png'):
+        drawn = cv2.imread(str(images / 'out' / name))
+        original = cv2.imread(str(images / name))
+        assert drawn.shape == original.shape and (drawn != original).any()
+    assert '3 pictures with 30 detections' in capsys.readouterr().out
+
+    thr = found[3]['score']
+    assert thr > max(each['score'] for each in found[4:10])
+    infer(['one', *command, '--out-dir', 'few', '--score-thr', str(thr), '--json'])
+    above = json.loads((images / 'few' / 'predictions.json').read_text())
+    assert above == [
+        dict(each, file_name='one/a.png') for each in found[:10] if each['score'] >= thr
+    ]
+    assert pictures(images / 'few') == ['a.png', 'predictions.json']
+
+
+def test_boxes_are_written_with_width_and_height():
+    found = InstanceData(
+        bboxes=torch.tensor([[1.0, 2.0, 5.0, 10.0]]),
+        scores=torch.tensor([0.5]),
+        labels=torch.tensor([1]),
+    )
+    expected = dict(bbox=[1, 2, 4, 8], score=0.5, category_name='b', file_name='x.png')
+    assert as_json('x.png', found, ['a', 'b']) == [expected]
+    assert as_json('x.png', found[:0], ['a', 'b']) == []
+
+
+@pytest.mark.parametrize(
+    'paths, options, message',
+    [
+        (['gone.png'], [], 'no image gone.png'),
+        (['empty'], [], 'empty has no image'),
+        (
+            ['one', 'cut_off.png', 'two/notes.txt'],
+            [],
+            '2 of 3 images are damaged.*cut_off',
+        ),
+        (['two'], ['--out-dir', 'two'], 'would replace an image'),
+        (['one'], ['--device', 'abacus'], '--device abacus'),
+        (['one'], ['--config', 'gone.py'], 'no config gone.py'),
+        (['one'], ['--checkpoint', 'gone.pth'], 'no checkpoint gone.pth'),
+        (['one'], ['--checkpoint', 'cut_off.png'], 'damaged or no checkpoint'),
+    ],
+)
+def test_a_mistake_is_told_before_a_model_is_built(
+    paths, options, message, images, config, checkpoint, monkeypatch
+):
+    monkeypatch.setattr(MODELS, 'build', lambda *_: pytest.fail('built'))
+    before = pictures(images)
+    # Of an option that is given twice, the last one counts.
+    command = ['--config', config, '--checkpoint', checkpoint, *options]
+    with pytest.raises(UserError, match=message):
+        infer([*paths, *command])
+    assert pictures(images) == before
+
+
+def test_weights_of_another_model_are_refused(images, checkpoint, repository):
+    command = ['--config', str(repository / CONFIG), '--checkpoint', checkpoint]
+    with pytest.raises(UserError, match='of another model than the config'):
+        infer(['one', *command])
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ('ran',)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(images, config, capsys):
+    torch.save(dict(state_dict={}, extra=Runs()), 'code.pth')
+    with pytest.raises(UserError, match='--trust-checkpoint'):
+        infer(['one', '--config', config, '--checkpoint', 'code.pth'])
+    assert 'ran\n' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'arguments', [['--top-k', '0'], ['--top-k', '3', '--score-thr', '0.5']]
+)
+def test_arguments_that_make_no_sense(arguments, images, config, checkpoint):
+    with pytest.raises(SystemExit):
+        infer(['one', '--config', config, '--checkpoint', checkpoint, *arguments])

@@ -1,0 +1,85 @@
+"""The command that compares detectors, and what it says of mistakes."""
+
+import json
+
+import pytest
+
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.plot_pr import plot_pr
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Annotations of two images with an object each, and two detectors' finds."""
+    boxes = [[0, 0, 10, 10], [50, 0, 10, 10]]
+    annotations = [
+        dict(id=i, image_id=i, category_id=7, bbox=box, area=100, iscrowd=0)
+        for i, box in enumerate(boxes, start=1)
+    ]
+    images = [dict(id=i, width=100, height=50, file_name='x') for i in (1, 2)]
+    right = [
+        dict(image_id=i, category_id=7, bbox=box, score=0.01)
+        for i, box in enumerate(boxes, start=1)
+    ]
+    contents = {
+        'gt': dict(
+            info={},
+            images=images,
+            annotations=annotations,
+            categories=[dict(id=7, name='cell')],
+        ),
+        'right': right,
+        'half': right[:1],
+        'none': [],
+        'elsewhere': [dict(right[0], image_id=3)],
+        'other': dict(images=[]),
+    }
+    for name, content in contents.items():
+        (tmp_path / f'{name}.json').write_text(json.dumps(content))
+    (tmp_path / 'cut.json').write_text('[{')
+    (tmp_path / 'dump.pkl').write_bytes(b'')
+    return tmp_path
+
+
+def test_several_detectors_in_one_picture(files, capsys):
+    out = files / 'made' / 'pr.png'
+    plot_pr(
+        [
+            '--ann-file',
+            f'{files}/gt.json',
+            f'ours={files}/right.json',
+            f'theirs={files}/half.json',
+            '--out',
+            str(out),
+        ]
+    )
+    assert out.read_bytes().startswith(b'\x89PNG')
+    printed = capsys.readouterr().out
+    assert 'ours: AP 1.000 (mean over classes, IoU 0.5)' in printed
+    # Half of all recalls are reached, with 0 among them: 51 of 101.
+    assert 'theirs: AP 0.505' in printed
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['right.json'], 'NAME=DETECTIONS'),
+        (['a=right.json', 'a=half.json'], 'Two runs are called a'),
+        (['a=gone.json'], 'no file of detections'),
+        (['a=cut.json'], 'no whole JSON'),
+        (['a=none.json'], 'no detection at all'),
+        (['a=elsewhere.json'], 'does not list'),
+        (['a=other.json'], 'outfile_prefix'),
+        (['a=dump.pkl'], 'outfile_prefix'),
+        (['a=right.json', '--category', 'wolf'], 'no category wolf; it has cell'),
+        (['a=right.json', '--iou', '50'], '--iou'),
+        (['a=right.json', '--out', 'pr.doc'], '--out pr.doc must end in'),
+        (['a=right.json', '--ann-file', 'right.json'], 'no COCO annotation file'),
+        (['a=right.json', '--ann-file', 'gone.json'], 'no annotation file'),
+    ],
+)
+def test_a_mistake_is_told(arguments, message, files, monkeypatch):
+    monkeypatch.chdir(files)
+    with pytest.raises(UserError, match=message):
+        plot_pr(['--ann-file', 'gt.json', *arguments])
+    assert not (files / 'pr.png').exists()

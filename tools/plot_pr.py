@@ -1,0 +1,16 @@
+#!/usr/bin/env python
+"""Draw precision-recall curves of detectors: `python tools/plot_pr.py --help`."""
+
+import sys
+from pathlib import Path
+
+# So that a clone works where ape_mmdet is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ape_mmdet.engine.errors import told_plainly  # noqa: E402
+
+if __name__ == '__main__':
+    with told_plainly():
+        from ape_mmdet.engine.plot_pr import plot_pr
+
+        plot_pr()
