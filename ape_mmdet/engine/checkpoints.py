@@ -8,6 +8,7 @@ where it fails. Here such calls are let through, and nothing else.
 """
 
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from functools import wraps
@@ -43,16 +44,19 @@ PLAIN = {
     'mmengine.logging.history_buffer': {'HistoryBuffer'},
     'mmengine.config.config': {'ConfigDict'},
 }
+# Names of the checkpoints that training writes to go on from.
+WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth')
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
 
 
 def find_checkpoints(work_dir: str | Path) -> list[Path]:
-    """What training wrote to go on from, the newest first."""
+    """What training wrote to go on from, the newest first.
+
+    Not what was made of it later, such as ``epoch_6_calibrated.pth``.
+    """
     found = [
-        file
-        for pattern in ('epoch_*.pth', 'iter_*.pth')
-        for file in Path(work_dir).glob(pattern)
+        file for file in Path(work_dir).glob('*.pth') if WRITTEN.fullmatch(file.name)
     ]
     return sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -18,6 +19,7 @@ from ape_mmdet.datasets import generate_digit_scenes
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.evaluation import best_f1_threshold
+from ape_mmdet.heads.calibrated import OpenLevelWarning
 from ape_mmdet.visualization import draw_beside_ground_truth, draw_curves
 
 NUM_PICTURES = 12
@@ -66,6 +68,8 @@ def demo(arguments: Sequence[str] | None = None) -> None:
         threshold = best_f1_threshold(
             config.test_evaluator.ann_file, f'{detections}.bbox.json'
         )
+    # The pictures' threshold is of these scores.
+    warnings.simplefilter('ignore', OpenLevelWarning)
     dataset = runner.test_dataloader.dataset
     pictures = draw_beside_ground_truth(
         runner.model,

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.error import URLError
 
+# Modules that a user may lack.
+WANTED = ('torch', 'mmcv', 'mmcv._ext', 'mmdet', 'mmengine', 'sklearn')
+
 
 class UserError(Exception):
     """A mistake in what the user asked for; its text says what to do."""
@@ -33,7 +36,7 @@ def told_plainly() -> Iterator[None]:
     except UserError as error:
         sys.exit(f'Error: {error}')
     except ModuleNotFoundError as error:
-        if error.name not in ('torch', 'mmcv', 'mmcv._ext', 'mmdet', 'mmengine'):
+        if error.name not in WANTED:
             raise
         sys.exit(f'Error: {missing_module(error.name)}')
     except URLError as error:

@@ -33,41 +33,41 @@ def train(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: Something asked for is not there or does not fit.
     """
-    args = _parse(_train_parser(), arguments)
-    config = _configure(args)
+    args = parse(_train_parser(), arguments)
+    config = configure(args)
     if args.amp:
         _use_amp(config)
     if args.auto_scale_lr:
         _scale_lr(config)
     if args.resume:
         _resume(config, args.resume)
-    if _is_main_process(args.launcher):
+    if is_main_process(args.launcher):
         _check_before_training(config)
-    _build_runner(config).train()
+    build_runner(config).train()
 
 
 def test(arguments: Sequence[str] | None = None) -> None:
     """Evaluate a checkpoint; see :func:`train`."""
-    args = _parse(_test_parser(), arguments)
+    args = parse(_test_parser(), arguments)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out writes a pickle: {args.out} must end in .pkl')
-    config = _configure(args)
+    config = configure(args)
     config.load_from = args.checkpoint
     # The visualization hook of MMDetection nests a relative one in itself.
     config.work_dir = os.path.abspath(config.work_dir)
-    if _is_main_process(args.launcher):
+    if is_main_process(args.launcher):
         preflight.check_checkpoint(args.checkpoint)
         preflight.check_data(config, preflight.TEST_PARTS)
     if args.show or args.show_dir:
         config = trigger_visualization_hook(config, args)
-    runner = _build_runner(config)
+    runner = build_runner(config)
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
 
 
-def _parser(description: str) -> ArgumentParser:
-    """The flags that training and testing share; MMDetection's names."""
+def base_parser(description: str) -> ArgumentParser:
+    """The flags that all that run a config share; MMDetection's names."""
     parser = ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -97,7 +97,8 @@ def _parser(description: str) -> ArgumentParser:
     return parser
 
 
-def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+def parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+    """The command line, or a :class:`UserError` of what --cfg-options were given."""
     try:
         return parser.parse_args(arguments)
     except ValueError as error:
@@ -107,7 +108,7 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace
 
 
 def _train_parser() -> ArgumentParser:
-    parser = _parser('Train a detector')
+    parser = base_parser('Train a detector')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
         '--auto-scale-lr',
@@ -125,7 +126,7 @@ def _train_parser() -> ArgumentParser:
 
 
 def _test_parser() -> ArgumentParser:
-    parser = _parser('Evaluate a detector')
+    parser = base_parser('Evaluate a detector')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='dump the predictions to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show pictures')
@@ -138,7 +139,7 @@ def _test_parser() -> ArgumentParser:
     return parser
 
 
-def _configure(args: Namespace) -> Config:
+def configure(args: Namespace) -> Config:
     """The config with the shared flags applied."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not args.trust_checkpoint:
@@ -189,7 +190,7 @@ def _resume(config: Config, checkpoint: str) -> None:
 def _newest_whole_checkpoint(config: Config) -> str | None:
     found = find_checkpoints(config.work_dir)
     whole = next((file for file in found if is_whole(file)), None)
-    if _is_main_process(config.launcher):
+    if is_main_process(config.launcher):
         damaged = found[: found.index(whole)] if whole else found
         for file in damaged:
             print(f'{file} is damaged and left alone')
@@ -213,12 +214,13 @@ def _check_before_training(config: Config) -> None:
     preflight.check_data(config, preflight.TRAIN_PARTS)
 
 
-def _is_main_process(launcher: str) -> bool:
+def is_main_process(launcher: str) -> bool:
     """Whether to check and report, before the processes know of each other."""
     return launcher == 'none' or os.environ.get(RANK_VARIABLES[launcher], '0') == '0'
 
 
-def _build_runner(config: Config) -> Runner:
+def build_runner(config: Config) -> Runner:
+    """The runner that the config asks for."""
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)

@@ -1,6 +1,32 @@
 """Reading detections: what mAP alone does not tell."""
 
+from ape_mmdet.evaluation.matching import (
+    Matches,
+    match_detections,
+    mean_average_precision,
+)
 from ape_mmdet.evaluation.precision_recall import Curve, precision_recall
-from ape_mmdet.evaluation.thresholds import best_f1_threshold
+from ape_mmdet.evaluation.reliability import (
+    Reliability,
+    detection_calibration_error,
+    reliability,
+)
+from ape_mmdet.evaluation.thresholds import (
+    best_f1,
+    best_f1_threshold,
+    precision_and_recall,
+)
 
-__all__ = ['Curve', 'best_f1_threshold', 'precision_recall']
+__all__ = [
+    'Curve',
+    'Matches',
+    'Reliability',
+    'best_f1',
+    'best_f1_threshold',
+    'detection_calibration_error',
+    'match_detections',
+    'mean_average_precision',
+    'precision_and_recall',
+    'precision_recall',
+    'reliability',
+]

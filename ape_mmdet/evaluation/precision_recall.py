@@ -1,10 +1,17 @@
 """Precision at each recall, of which AP is the mean."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import NamedTuple
 
 import numpy as np
+from mmengine.fileio import load
+from pycocotools.coco import COCO
 
-from ape_mmdet.evaluation.matching import match
+from ape_mmdet.evaluation.matching import evaluate_at
+
+# Of an image at most, as COCO evaluates.
+MAX_DETECTIONS = 100
 
 
 class Curve(NamedTuple):
@@ -39,8 +46,13 @@ def precision_recall(
     Raises:
         ValueError: There is no such class, or it has no objects.
     """
-    evaluation = match(annotations, detections, iou_threshold)
-    evaluation.accumulate()
+    with redirect_stdout(StringIO()):
+        ground_truth = COCO(annotations)
+    evaluation = evaluate_at(
+        ground_truth, load(detections), iou_threshold, MAX_DETECTIONS
+    )
+    with redirect_stdout(StringIO()):
+        evaluation.accumulate()
     # By recall and class, -1 for classes without objects.
     precision = evaluation.eval['precision'][0, :, :, 0, 0]
     categories = evaluation.cocoGt.loadCats(evaluation.params.catIds)

@@ -1,10 +1,14 @@
-"""Score thresholds for detectors whose scores have no fixed level."""
+"""Score thresholds: which one to take, and what one gives."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import NamedTuple
 
 import numpy as np
+from mmengine.fileio import load
+from pycocotools.coco import COCO
 
-from ape_mmdet.evaluation.matching import match
+from ape_mmdet.evaluation.matching import Matches, match_detections
 
 
 class Threshold(NamedTuple):
@@ -32,18 +36,23 @@ def best_f1_threshold(
     Raises:
         ValueError: There are no objects or no detections to choose by.
     """
-    evaluation = match(annotations, detections, iou_threshold)
-    images = [image for image in evaluation.evalImgs if image is not None]
-    num_objects = sum(int((image['gtIgnore'] == 0).sum()) for image in images)
-    if not num_objects or not any(image['dtScores'] for image in images):
-        raise ValueError(f'{annotations} and {detections} have no objects in common')
+    with redirect_stdout(StringIO()):
+        ground_truth = COCO(annotations)
+    return best_f1(match_detections(ground_truth, load(detections), iou_threshold))
 
-    scores = np.concatenate([image['dtScores'] for image in images])
-    counts = ~np.concatenate([image['dtIgnore'][0].astype(bool) for image in images])
-    matched = np.concatenate([image['dtMatches'][0] > 0 for image in images])
-    descending = np.argsort(-scores, kind='stable')
-    true_positives = np.cumsum((matched & counts)[descending])
-    kept = np.cumsum(counts[descending])
-    f1 = 2 * true_positives / np.maximum(kept + num_objects, 1)
+
+def best_f1(matches: Matches) -> Threshold:
+    """The score threshold with the best F1 of matched detections."""
+    descending = np.argsort(-matches.scores, kind='stable')
+    true_positives = np.cumsum(matches.correct[descending])
+    kept = np.arange(1, len(descending) + 1)
+    f1 = 2 * true_positives / (kept + matches.num_objects)
     best = int(f1.argmax())
-    return Threshold(float(scores[descending][best]), float(f1[best]))
+    return Threshold(float(matches.scores[descending][best]), float(f1[best]))
+
+
+def precision_and_recall(matches: Matches, threshold: float) -> tuple[float, float]:
+    """What a score threshold gives over all classes; precision of nothing is NaN."""
+    kept = matches.correct[matches.scores >= threshold]
+    precision = float(kept.mean()) if len(kept) else float('nan')
+    return precision, float(kept.sum() / matches.num_objects)

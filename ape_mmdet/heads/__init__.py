@@ -2,6 +2,7 @@
 
 from ape_mmdet.heads.anchor import AnchorRankingMixin
 from ape_mmdet.heads.atss import RankingATSSHead
+from ape_mmdet.heads.calibrated import CalibratedMixin
 from ape_mmdet.heads.fcos import RankingFCOSHead, RankingPointFCOSHead
 from ape_mmdet.heads.gfl import RankingGFLHead
 from ape_mmdet.heads.paa import RankingPAAHead
@@ -12,6 +13,7 @@ from ape_mmdet.heads.rtmdet import RankingRTMDetHead
 
 __all__ = [
     'AnchorRankingMixin',
+    'CalibratedMixin',
     'DensePredictions',
     'PointRankingMixin',
     'Positives',

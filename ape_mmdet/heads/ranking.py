@@ -16,6 +16,7 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptInstanceList, reduce_mean
 from torch import Tensor
 
+from ape_mmdet.heads.calibrated import CalibratedMixin, warn_of_open_level
 from ape_mmdet.losses import RankingLoss
 from ape_mmdet.selection import select_positives
 
@@ -62,7 +63,7 @@ class DensePredictions(NamedTuple):
 BOX_WEIGHTS = ('probability', 'equal')
 
 
-class RankingMixin:
+class RankingMixin(CalibratedMixin):
     """Trains a dense head of MMDetection by ranking.
 
     Put in front of a head, with :meth:`dense_predictions` for its family:
@@ -148,6 +149,12 @@ class RankingMixin:
         """
         cls_scores, bbox_preds, *_ = super().forward(x)
         return cls_scores, bbox_preds
+
+    def predict(self, *args: Any, **kwargs: Any) -> InstanceList:
+        """See :meth:`CalibratedMixin.predict`; warns where nothing was calibrated."""
+        if self.calibration is None:
+            warn_of_open_level()
+        return super().predict(*args, **kwargs)
 
     def dense_predictions(
         self,

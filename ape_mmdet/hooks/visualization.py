@@ -11,6 +11,11 @@ from mmdet.structures import DetDataSample
 from mmengine.fileio import get
 from mmengine.runner import Runner
 
+from ape_mmdet.calibration import Calibration
+
+# Scores of a calibrated detector that are drawn: from here, the threshold that
+# MMDetection draws from.
+CALIBRATED_THRESHOLD = 0.3
 # Drawn for an image whose number of objects is not known.
 NUM_WITHOUT_ANNOTATION = 10
 
@@ -21,7 +26,8 @@ class RankedVisualizationHook(DetVisualizationHook):
 
     A detector that ranks well may give all scores below any usual threshold.
     In each image, as many detections are drawn as it has annotated objects:
-    with a perfect ranking, these are the objects.
+    with a perfect ranking, these are the objects. Of a calibrated detector, those
+    are drawn that are objects with a probability of ``CALIBRATED_THRESHOLD``.
 
     With ``draw=True``, each validation draws the same few images, so that one
     can see them being learnt: ground truth on the left, detections on the
@@ -63,7 +69,7 @@ class RankedVisualizationHook(DetVisualizationHook):
             return
         # Not by the parent, which counts the iterations of training too: which
         # images it draws changes from one validation to the next.
-        (sample,) = _ranked(outputs[:1])
+        (sample,) = _shown(runner, outputs[:1])
         content = get(sample.img_path, backend_args=self.backend_args)
         self._visualizer.add_datasample(
             f'val_{number}_{Path(sample.img_path).stem}',
@@ -83,12 +89,23 @@ class RankedVisualizationHook(DetVisualizationHook):
         outputs: Sequence[DetDataSample],
     ) -> None:
         if self.draw:
-            super().after_test_iter(runner, batch_idx, data_batch, _ranked(outputs))
+            shown = _shown(runner, outputs)
+            super().after_test_iter(runner, batch_idx, data_batch, shown)
 
 
-def _ranked(samples: Sequence[DetDataSample]) -> list[DetDataSample]:
-    """Copies of the samples with their highest-ranked detections alone."""
+def _shown(runner: Runner, samples: Sequence[DetDataSample]) -> list[DetDataSample]:
+    """Copies of the samples with the detections to draw alone."""
+    modules = runner.model.modules()
+    if any(isinstance(module, Calibration) for module in modules):
+        return [_with_probable(sample) for sample in samples]
     return [_with_highest(sample) for sample in samples]
+
+
+def _with_probable(sample: DetDataSample) -> DetDataSample:
+    probable = sample.clone()
+    found = probable.pred_instances
+    probable.pred_instances = found[found.scores >= CALIBRATED_THRESHOLD]
+    return probable
 
 
 def _with_highest(sample: DetDataSample) -> DetDataSample:

@@ -213,3 +213,10 @@ def test_tools_refuse_a_strangers_checkpoint(tool, bccd, tmp_path):
     assert 'Error: The checkpoint holds posix.mkdir' in done.stderr
     assert '--trust-checkpoint' in done.stderr and 'Traceback' not in done.stderr
     assert not trace.exists()
+
+
+def test_what_was_made_of_a_checkpoint_later_is_not_gone_on_from(tmp_path):
+    for name in ('epoch_5.pth', 'iter_9.pth', 'epoch_5_calibrated.pth', 'best_5.pth'):
+        (tmp_path / name).touch()
+    found = {file.name for file in checkpoints.find_checkpoints(tmp_path)}
+    assert found == {'epoch_5.pth', 'iter_9.pth'}

@@ -7,6 +7,7 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
+from ape_mmdet.calibration import Calibration
 from ape_mmdet.hooks import RankedVisualizationHook
 
 
@@ -16,8 +17,9 @@ class Runner:
     timestamp = 'now'
     iter = 0
 
-    def __init__(self, work_dir):
+    def __init__(self, work_dir, model=None):
         self.work_dir = str(work_dir)
+        self.model = model or torch.nn.Identity()
 
 
 @pytest.fixture
@@ -83,6 +85,16 @@ def test_each_validation_draws_the_same_few_images(drawn, names, tmp_path):
             hook.after_val_iter(runner, batch, {}, outputs)
     once = ['val_0_image', 'val_1_image']
     assert names == [(name, step) for step in (10, 20) for name in once]
+
+
+def test_of_a_calibrated_detector_what_is_probable(drawn, tmp_path):
+    output = sample(tmp_path, [0.2, 0.3, 0.9], 1)
+    knots = torch.tensor([0.5]), torch.tensor([0.5])
+    model = torch.nn.Sequential(Calibration.of_knots([knots]))
+    hook = RankedVisualizationHook(draw=True)
+    hook.after_test_iter(Runner(tmp_path, model), 0, {}, [output])
+    assert drawn[0].pred_instances.labels.tolist() == [1, 2]
+    assert len(output.pred_instances) == 3
 
 
 def test_nothing_is_drawn_unless_asked(drawn, tmp_path):

@@ -1,0 +1,226 @@
+"""Calibrating as a user does it, from a trained detector to its pictures."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from ape_mmdet.calibration import Calibration
+from ape_mmdet.datasets import generate_digit_scenes
+
+pytestmark = pytest.mark.slow
+
+KEYS = {f'bbox_head.calibration.{name}' for name in Calibration.BUFFERS}
+# What a user runs who knows nothing of calibration.
+INFER = """
+import json, sys, warnings
+from mmdet.apis import DetInferencer
+config, weights, *images = sys.argv[1:]
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter('always')
+    inferencer = DetInferencer(config, weights, device='cpu', show_progress=False)
+    scores = [inferencer(image)['predictions'][0]['scores'] for image in images]
+told = [str(warning.message) for warning in found]
+print(json.dumps([scores, [text for text in told if 'calibrate' in text]]))
+"""
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory) -> Path:
+    """Of two classes, low and high digits: easier to learn than ten."""
+    root = tmp_path_factory.mktemp('data') / 'digit_scenes'
+    generate_digit_scenes(root, num_train=48, num_val=48, image_size=128)
+    for file in (root / 'annotations').glob('*.json'):
+        content = json.loads(file.read_text())
+        categories = content['categories']
+        low = {each['id'] for each in categories if each['name'] in '01234'}
+        content['categories'] = [dict(id=1, name='low'), dict(id=2, name='high')]
+        for annotation in content['annotations']:
+            annotation['category_id'] = 1 if annotation['category_id'] in low else 2
+        file.write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope='module')
+def config(scenes, tmp_path_factory) -> Path:
+    """The demo's config, small, with an average of the weights."""
+    file = tmp_path_factory.mktemp('configs') / 'tiny.py'
+    loader = f"""dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root='{scenes}/', metainfo=dict(classes=('low', 'high'))),
+)"""
+    file.write_text(
+        f"""_base_ = '{Path('configs/demo_fcos_ape.py').resolve()}'
+train_dataloader = {loader}
+val_dataloader = {loader}
+test_dataloader = {loader}
+val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=8, val_interval=8)
+param_scheduler = []
+custom_hooks = [dict(type='EMAHook', momentum=0.1, update_buffers=True)]
+model = dict(neck=dict(out_channels=32), bbox_head=dict(num_classes=2,
+    in_channels=32, feat_channels=32, stacked_convs=1))
+"""
+    )
+    return file
+
+
+def run(tool, *arguments) -> str:
+    """Output of a tool that has to work."""
+    result = attempt(tool, *arguments)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def attempt(tool, *arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope='module')
+def trained(config, tmp_path_factory) -> Path:
+    work_dir = tmp_path_factory.mktemp('trained')
+    output = run('train', config, '--work-dir', work_dir)
+    assert 'tools/calibrate.py' not in output
+    return work_dir / 'epoch_8.pth'
+
+
+@pytest.fixture(scope='module')
+def calibrated(config, trained, tmp_path_factory) -> tuple[Path, Path, str]:
+    """The checkpoint, the work dir and what was printed."""
+    work_dir = tmp_path_factory.mktemp('calibrated')
+    printed = run('calibrate', config, trained, '--work-dir', work_dir)
+    return trained.with_name('epoch_8_calibrated.pth'), work_dir, printed
+
+
+def test_the_error_falls_and_map_stays_to_the_last_digit(calibrated):
+    checkpoint, work_dir, printed = calibrated
+    rows = dict(re.findall(r'^(D-ECE|mAP) +(\S+ +\S+)$', printed, re.MULTILINE))
+    before, after = map(float, rows['D-ECE'].split())
+    assert after < before
+    before, after = rows['mAP'].split()
+    assert before == after and len(before) > 10 and float(before) > 0
+    assert str(checkpoint) in printed
+    picture = cv2.imread(str(work_dir / 'reliability.png'))
+    assert picture.std() > 5
+
+
+def test_the_checkpoint_gained_the_map_and_lost_nothing(trained, calibrated):
+    checkpoint, *_ = calibrated
+    before, after = (
+        torch.load(file, map_location='cpu', weights_only=False)
+        for file in (trained, checkpoint)
+    )
+    assert after.keys() == before.keys()
+    assert after['state_dict'].keys() - before['state_dict'].keys() == KEYS
+    for name, value in before['state_dict'].items():
+        assert torch.equal(value, after['state_dict'][name])
+
+
+def test_testing_both_gives_one_map_and_other_scores(
+    config, trained, calibrated, tmp_path
+):
+    """By MMDetection's own evaluation, of what each checkpoint predicts."""
+    found, maps = [], []
+    for name, checkpoint in (('own', trained), ('mapped', calibrated[0])):
+        prefix = tmp_path / name
+        option = f'test_evaluator.outfile_prefix={prefix}'
+        output = run(
+            'test', config, checkpoint, '--work-dir', tmp_path, '--cfg-options', option
+        )
+        assert 'tools/calibrate.py' not in output
+        assert 'state_dict' not in output  # No key is told missing or unexpected.
+        maps.append(re.findall(r'coco/bbox_\w+: [\d.-]+', output))
+        found.append(json.loads(Path(f'{prefix}.bbox.json').read_text()))
+    assert maps[0] == maps[1] and len(maps[0]) == 6
+    own, mapped = found
+    boxes = [[(each['image_id'], each['bbox']) for each in one] for one in found]
+    assert boxes[0] == boxes[1]
+    assert all(0 <= each['score'] <= 1 for each in mapped)
+    differ = [a['score'] != b['score'] for a, b in zip(own, mapped)]
+    assert sum(differ) > 0.99 * len(differ)
+
+
+def test_the_inferencer_of_mmdetection_applies_it(config, trained, calibrated, scenes):
+    image = next((scenes / 'val').glob('*'))
+    outputs = []
+    for checkpoint in (trained, calibrated[0]):
+        command = [sys.executable, '-c', INFER, config, checkpoint, image, image]
+        result = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+        outputs.append(json.loads(result.stdout.splitlines()[-1]))
+    (own, told), (mapped, not_told) = outputs
+    assert len(told) == 1 and not not_told
+    assert own[0] == own[1] and mapped[0] == mapped[1]
+    assert len(own[0]) == len(mapped[0]) and own[0] != mapped[0]
+
+
+def test_training_from_it_and_going_on_with_it_drop_it(config, calibrated, tmp_path):
+    checkpoint, *_ = calibrated
+    options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+    load = f'load_from={checkpoint}'
+    run('train', config, '--work-dir', tmp_path / 'anew', *options, load)
+    options[1] = 'train_cfg.max_epochs=9'
+    resume = ['--resume', checkpoint, '--work-dir', tmp_path / 'on']
+    run('train', config, *resume, *options)
+    for written in ('anew/epoch_1.pth', 'on/epoch_9.pth'):
+        saved = torch.load(tmp_path / written, map_location='cpu', weights_only=False)
+        for weights in (saved['state_dict'], saved['ema_state_dict']):
+            assert weights and not any('calibration' in name for name in weights)
+
+
+def test_calibrating_again_starts_from_the_scores_of_the_head(
+    config, calibrated, tmp_path
+):
+    checkpoint, _, printed = calibrated
+    again = run(
+        *('calibrate', config, checkpoint, '--work-dir', tmp_path),
+        *('--out', tmp_path / 'again.pth'),
+    )
+    tables = [re.findall(r'^D-ECE .*|^mAP.*', text, re.M) for text in (printed, again)]
+    assert tables[0] == tables[1]
+
+
+MISTAKES = {
+    'too many folds': (['--folds', '99'], '99 folds of 48 images'),
+    'its own file': (['--out', '{checkpoint}'], '--out would replace'),
+    'no place for it': (
+        ['--cfg-options', 'model.bbox_head.type=ATSSHead'],
+        'class CalibratedATSSHead(CalibratedMixin, ATSSHead)',
+    ),
+    'another evaluation': (
+        ['--cfg-options', 'val_evaluator.type=VOCMetric'],
+        'val_evaluator must be a CocoMetric',
+    ),
+}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES)
+def test_a_mistake_is_told_in_one_message(mistake, config, trained, tmp_path):
+    arguments, named = MISTAKES[mistake]
+    arguments = [part.format(checkpoint=trained) for part in arguments]
+    out = tmp_path / 'out.pth'
+    result = attempt(
+        *('calibrate', config, trained, '--out', out, '--work-dir', tmp_path),
+        *arguments,
+    )
+    assert result.returncode != 0
+    (message,) = re.findall(r'^Error: .*', result.stdout, re.MULTILINE)
+    assert named in message
+    assert 'Traceback' not in result.stdout
+    assert not out.exists()
