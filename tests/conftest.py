@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,12 @@ def repository() -> Path:
 def _in_repository(monkeypatch):
     """Paths of configs and data are relative to the root, as for users."""
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def _own_torch_load(monkeypatch):
+    """A tool that a test calls refuses code in checkpoints until the test ends."""
+    monkeypatch.setattr(torch, 'load', torch.load)
 
 
 @pytest.fixture(scope='session')
