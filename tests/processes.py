@@ -1,5 +1,6 @@
 """Several processes that know each other, for tests of distributed training."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,4 +29,8 @@ def _join_and_work(rank, work, num_processes, rendezvous):
         'gloo', init_method=rendezvous, rank=rank, world_size=num_processes
     )
     work(rank, num_processes)
+    # DistributedDataParallel is part of a cycle and holds gloo's threads: those
+    # that outlive Python may abort.
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()

@@ -44,6 +44,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
     if is_main_process(args.launcher):
         _check_before_training(config)
     build_runner(config).train()
+    _part()
 
 
 def test(arguments: Sequence[str] | None = None) -> None:
@@ -64,6 +65,7 @@ def test(arguments: Sequence[str] | None = None) -> None:
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
+    _part()
 
 
 def base_parser(description: str) -> ArgumentParser:
@@ -169,6 +171,15 @@ def _join_without_gpus(config: Config) -> None:
     config.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None
     )
+
+
+def _part() -> None:
+    """Disconnect the processes of a distributed run that has ended well.
+
+    Left to the end of Python, gloo's threads may outlive it, and abort.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _use_amp(config: Config) -> None:
