@@ -11,7 +11,7 @@ def check(before: str = '') -> subprocess.CompletedProcess:
     code = f"{before}\nimport runpy\nrunpy.run_module('ape_mmdet.check_env', "
     code += "run_name='__main__')"
     return subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=900
     )
 
 

@@ -69,7 +69,7 @@ def test_one_command_prints_a_page_and_draws_it(tmp_path):
     pytest.importorskip('matplotlib')
     command = [sys.executable, FOLDER / 'ranking.py', '--quick', '--out', tmp_path]
     result = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=600
+        list(map(str, command)), capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stderr
     assert '| APE | 500 | 100,000 |' in result.stdout

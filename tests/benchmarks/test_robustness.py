@@ -6,7 +6,7 @@ import sys
 
 def printed_by(*command: str) -> str:
     result = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=600
+        [sys.executable, *command], capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -31,7 +31,7 @@ default_hooks = dict(logger=dict(interval=2))
     command = [sys.executable, 'tools/demo.py', '--config', config]
     command += ['--work-dir', work_dir, '--num-train', '20', '--num-val', '4']
     result = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300
+        [str(part) for part in command], capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stderr
     header, _, figures = result.stdout.split('\n\n')[1].splitlines()

@@ -151,7 +151,7 @@ def test_in_the_interpreter(repository):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'passed' in done.stdout and 'skipped' not in done.stdout, done.stdout

@@ -314,7 +314,7 @@ SLOW = """
 import sys
 from ape_mmdet.studies import Run
 from ape_mmdet.studies.command import reproduce
-Run.command = lambda run: ['sleep', '61.5']
+Run.command = lambda run: ['sleep', '600']
 reproduce(sys.argv[1:])
 """
 
@@ -322,12 +322,12 @@ reproduce(sys.argv[1:])
 def test_a_request_to_end_ends_the_trainings_too(tmp_path):
     command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while len(list(tmp_path.glob('bccd/*/*/lock'))) < 2:
         assert time.monotonic() < give_up and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode
     # Only two were started, and both have ended: their locks are free.
     locks = list(tmp_path.glob('bccd/*/*/lock'))

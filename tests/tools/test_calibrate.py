@@ -86,7 +86,7 @@ def attempt(tool, *arguments) -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=900,
     )
 
 
@@ -160,7 +160,7 @@ def test_the_inferencer_of_mmdetection_applies_it(config, trained, calibrated, s
     for checkpoint in (trained, calibrated[0]):
         command = [sys.executable, '-c', INFER, config, checkpoint, image, image]
         result = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=300
+            [str(part) for part in command], capture_output=True, text=True, timeout=900
         )
         assert result.returncode == 0, result.stderr
         outputs.append(json.loads(result.stdout.splitlines()[-1]))

@@ -13,7 +13,7 @@ import torch
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TIMEOUT = 300
+TIMEOUT = 900
 EPOCHS = 3
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TIMEOUT = 300
+TIMEOUT = 900
 METRICS = {
     'ranking_precision': (0, 1),
     'num_positives': (1, 10_000),

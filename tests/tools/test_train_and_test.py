@@ -16,7 +16,7 @@ from ape_mmdet.datasets import generate_digit_scenes
 
 TRAIN = [sys.executable, 'tools/train.py']
 TEST = [sys.executable, 'tools/test.py']
-TIMEOUT = 300
+TIMEOUT = 900
 
 
 @pytest.fixture(scope='module')
