@@ -8,11 +8,12 @@ ARGS ?=
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep-python)
 RUN = . .venv/env.sh && .venv/bin/python
 
-.PHONY: help setup demo test clean distclean
+.PHONY: help setup demo test lint clean distclean
 
 help:
 	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
+	@echo 'make lint       check the style and the types of the code'
 	@echo 'make setup      only set up .venv, as demo and test do when needed'
 	@echo 'make clean      remove caches and build outputs'
 	@echo 'make distclean  remove .venv as well'
@@ -30,8 +31,21 @@ demo: setup
 test: setup
 	@$(RUN) -m pytest tests $(ARGS)
 
+# By content, not by time: a .venv made anew has no stamp, an old commit another.
+.venv/dev.stamp: setup
+	@cmp -s requirements/dev.txt $@ || { \
+	  echo 'Adding what requirements/dev.txt lists to .venv, once' && \
+	  .venv/bin/python -m pip install -q -c requirements/lock.txt \
+	    -r requirements/dev.txt && \
+	  cp requirements/dev.txt $@; }
+
+lint: .venv/dev.stamp
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy
+
 clean:
-	rm -rf build dist ape_mmdet.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist ape_mmdet.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

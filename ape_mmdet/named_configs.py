@@ -53,6 +53,6 @@ def register_names() -> None:
             return str(resolve_name(cfg_path)), None
         return find_base(cfg_path, filename)
 
-    fromfile.resolves_names = True
+    fromfile.resolves_names = True  # type: ignore[attr-defined]  # A mark.
     Config.fromfile = staticmethod(fromfile)
     Config._get_cfg_path = staticmethod(get_base)

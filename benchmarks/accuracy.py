@@ -40,13 +40,14 @@ def log_uniform(rng: random.Random, highest: int) -> int:
 def random_case(seed: int, largest: bool) -> tuple[Batch, tuple]:
     """A batch and the options of both losses."""
     rng = random.Random(seed)
-    sizes = MOST_POSITIVES, MOST_NEGATIVES
+    num_positives, num_negatives = MOST_POSITIVES, MOST_NEGATIVES
     if not largest:
-        sizes = tuple(log_uniform(rng, most) for most in sizes)
+        num_positives = log_uniform(rng, num_positives)
+        num_negatives = log_uniform(rng, num_negatives)
     batch = random_batch(
         seed,
-        num_positives=sizes[0],
-        num_negatives=sizes[1],
+        num_positives=num_positives,
+        num_negatives=num_negatives,
         ties=rng.random() < 0.2,
     )
     return batch, random_options(rng)
@@ -74,9 +75,9 @@ def main() -> None:
             for lamb in (0.5, 8.0, 64.0):
                 errors = errors_against_pairs(loss, batch, lamb=lamb)
                 found.setdefault(('adversarial', name), []).append(errors)
-    for (batches, name), errors in found.items():
-        value, gradient = (max(of_one) for of_one in zip(*errors))
-        print(f'| {batches} | {name} | {len(errors)} | {value:.1e} | {gradient:.1e} |')
+    for (batches, name), cases in found.items():
+        value, gradient = (max(of_one) for of_one in zip(*cases))
+        print(f'| {batches} | {name} | {len(cases)} | {value:.1e} | {gradient:.1e} |')
 
 
 if __name__ == '__main__':

@@ -35,10 +35,19 @@ def code_lines(source: str) -> set[int]:
         for line in range(token.start[0], token.end[0] + 1)
     }
     for node in ast.walk(ast.parse(source)):
-        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
-            lines -= set(range(node.lineno, node.end_lineno + 1))
+        if isinstance(node, ast.Import | ast.ImportFrom) or (
+            # A docstring.
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ):
+            lines -= lines_of(node)
     return lines
+
+
+def lines_of(node: ast.stmt) -> set[int]:
+    """Numbers of the lines of a statement, from the first decorator it may have."""
+    starts = [node, *getattr(node, 'decorator_list', [])]
+    first = min(start.lineno for start in starts)
+    return set(range(first, (node.end_lineno or node.lineno) + 1))
 
 
 def lines_by_head() -> dict[str, int]:
@@ -53,9 +62,8 @@ def lines_by_head() -> dict[str, int]:
             if isinstance(node, ast.ClassDef) and node.name.endswith(('Head', 'Mixin'))
         ]
         for head in heads:
-            first = min(line.lineno for line in [head, *head.decorator_list])
-            own = set(range(first, head.end_lineno + 1))
-            counted[head.name] = len(lines if len(heads) == 1 else lines & own)
+            own = lines if len(heads) == 1 else lines & lines_of(head)
+            counted[head.name] = len(own)
     return counted
 
 

@@ -19,8 +19,9 @@ import re
 import sys
 import tempfile
 import time
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -135,7 +136,9 @@ model = dict(
     return file
 
 
-def _start(context: mp.context.BaseContext, config: Path, work_dir: Path) -> mp.Process:
+def _start(
+    context: ForkServerContext, config: Path, work_dir: Path
+) -> ForkServerProcess:
     process = context.Process(target=_train, args=(str(config), str(work_dir)))
     process.start()
     return process
@@ -177,7 +180,7 @@ def _same(one: dict, other: dict) -> bool:
     )
 
 
-def _equal(one: object, other: object) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return one.equal(other)
     if isinstance(one, dict):

@@ -6,6 +6,7 @@ one forward and backward.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -163,4 +164,4 @@ def by_autograd(
     leaf = logits.detach().requires_grad_()
     value = loss(leaf, *args, **options)
     value.backward()
-    return value.detach(), leaf.grad
+    return value.detach(), cast(Tensor, leaf.grad)

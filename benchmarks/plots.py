@@ -1,12 +1,13 @@
 """Plots of what a benchmark measured."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 # One colour for each family, one line style for each way to compute it; the
 # colours are told apart by colour-blind readers (Okabe and Ito).
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     'APE': dict(color='#0072B2', linewidth=2.5, marker='o'),
     'APE, pairwise reference': dict(color='#0072B2', linestyle=':', marker='s'),
     'APE, loop': dict(color='#0072B2', linestyle='--', marker='^'),

@@ -74,11 +74,11 @@ def compare(source: Iterator[tuple[Tensor, ...]], num_ground_truths: int) -> str
     return f'{seen:,} | {num_candidates:,} | {same:.2%} | {margins}'
 
 
-def trained(config: str, checkpoint: str) -> Iterator[tuple[Tensor, ...]]:
+def trained(file: str, checkpoint: str) -> Iterator[tuple[Tensor, ...]]:
     """What a detector hands to the selection, batch after batch."""
     # MMEngine reports how each parameter was initialized.
     logging.disable(logging.INFO)
-    config = Config.fromfile(config)
+    config = Config.fromfile(file)
     init_default_scope('mmdet')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)

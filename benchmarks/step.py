@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch.nn as nn
 from measuring import peak_megabytes
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from training import Training
@@ -61,7 +61,7 @@ def main() -> None:
         )
 
 
-def _watch(model: nn.Module) -> dict[str, Any]:
+def _watch(model: BaseModel) -> dict[str, Any]:
     """Shape of the backbone's input and targets of the loss, of the latest step."""
     seen: dict[str, Any] = {}
     model.backbone.register_forward_pre_hook(
@@ -73,7 +73,7 @@ def _watch(model: nn.Module) -> dict[str, Any]:
     return seen
 
 
-def _parameters(model: nn.Module) -> float:
+def _parameters(model: BaseModel) -> float:
     return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 

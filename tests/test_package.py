@@ -43,6 +43,12 @@ def installed(tmp_path_factory) -> Path:
     return folder / 'site'
 
 
+def test_type_checkers_are_told_of_the_types(installed):
+    assert (installed / 'ape_mmdet/py.typed').is_file()
+    (metadata,) = installed.glob('ape_mmdet-*.dist-info/METADATA')
+    assert 'Classifier: Typing :: Typed\n' in metadata.read_text()
+
+
 def test_two_steps_from_another_folder_by_name(installed, tmp_path):
     generate_digit_scenes(
         tmp_path / 'data/digit_scenes', num_train=4, num_val=1, image_size=96

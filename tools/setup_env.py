@@ -231,7 +231,7 @@ def build_environment(ops):
         env[name] = ' '.join(filter(None, flags))
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     # A compiler process takes up to 2 GiB.
-    jobs = max(1, min(os.cpu_count(), memory // (2 * GIB)))
+    jobs = max(1, min(os.cpu_count() or 1, memory // (2 * GIB)))
     env.setdefault('MAX_JOBS', str(jobs))
     env['FORCE_CUDA'] = '1' if ops == 'cuda' else '0'
     if ops == 'cpu':

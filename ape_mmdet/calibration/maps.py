@@ -1,6 +1,7 @@
 """Strictly increasing maps from scores to probabilities."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -34,6 +35,8 @@ class Calibration(nn.Module):
     """
 
     BUFFERS = ('scores', 'probabilities')
+    scores: Tensor
+    probabilities: Tensor
 
     def __init__(self, scores: Tensor, probabilities: Tensor) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class Calibration(nn.Module):
         place = _places(scores).double() / NUMBERS_TO_ONE
         return (1 - TILT) * probabilities + TILT * place
 
-    def _save_to_state_dict(self, *args, **kwargs) -> None:
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # What a model in training was loaded with no longer holds, also for
         # copies of it that never see a batch, such as averaged ones.
         if not self.training:

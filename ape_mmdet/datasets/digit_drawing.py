@@ -115,7 +115,8 @@ def _enlarge(grid: np.ndarray) -> np.ndarray:
     """``(8, 8)`` ink densities to a smooth ``(F, F)`` field of maximum 1."""
     side = GLYPH_SCALE * (len(grid) + 2 * GLYPH_BORDER)
     cells = np.pad(grid, GLYPH_BORDER)
-    field = cv2.resize(cells, (side, side), interpolation=cv2.INTER_CUBIC)
+    size = (side, side)
+    field: np.ndarray = cv2.resize(cells, size, interpolation=cv2.INTER_CUBIC)
     coarse = cv2.GaussianBlur(field, (0, 0), SHARPENING_RADIUS * GLYPH_SCALE)
     field = field + SHARPNESS * (field - coarse)
     field = cv2.GaussianBlur(field, (0, 0), SMOOTHING_RADIUS * GLYPH_SCALE)

@@ -101,7 +101,7 @@ def _plain(load: Callable) -> Callable:
         options['weights_only'] = False  # Of what is allowed, see below.
         return load(f, map_location, pickle_module=_PlainPickle, **options)
 
-    load_plain.refuses_code = True
+    load_plain.refuses_code = True  # type: ignore[attr-defined]  # A mark.
     return load_plain
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -125,7 +126,7 @@ def _check_detections(file: str, ann_file: str, images: set[int]) -> None:
         )
 
 
-def _read(file: str, kind: str) -> list | dict:
+def _read(file: str, kind: str) -> Any:
     if not Path(file).is_file():
         raise UserError(f'There is no {kind} {file}.')
     try:

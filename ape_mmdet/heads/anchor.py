@@ -62,7 +62,11 @@ class AnchorRankingMixin(RankingMixin):
         )
 
     def assign(
-        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Targets of each level, from anchors; predictions are not looked at.
 

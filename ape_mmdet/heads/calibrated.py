@@ -9,9 +9,10 @@ from mmdet.utils import InstanceList
 from mmengine.logging import MessageHub
 
 from ape_mmdet.calibration import Calibration
+from ape_mmdet.heads.dense import DenseHead
 
 
-class CalibratedMixin:
+class CalibratedMixin(DenseHead):
     """Maps the scores that a dense head of MMDetection predicts to probabilities.
 
     Put in front of any head whose detections come from ``predict``, ranked or
@@ -23,6 +24,8 @@ class CalibratedMixin:
     Attributes:
         calibration: The map, or None.
     """
+
+    calibration: Calibration | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

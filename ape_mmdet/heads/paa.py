@@ -29,11 +29,17 @@ class RankingPAAHead(AnchorRankingMixin, PAAHead):
     # Targets of candidates by level; PAAHead's are in the order it selects by.
     get_targets = AnchorHead.get_targets
 
-    def __init__(self, *args, selection: ConfigType = dict(), **kwargs) -> None:
+    def __init__(
+        self, *args: Any, selection: ConfigType = dict(), **kwargs: Any
+    ) -> None:
         super().__init__(*args, selection=selection, **kwargs)
 
     def predict_by_feat(
-        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args, **kwargs
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> InstanceList:
         """See ``PAAHead``: boxes vote, all with the same quality."""
         certain = [

@@ -1,5 +1,7 @@
 """Ranking for MMDetection's heads that predict from points, as FCOS does."""
 
+from typing import Any
+
 import torch
 from mmdet.utils import InstanceList
 from torch import Tensor
@@ -20,7 +22,7 @@ class PointRankingMixin(RankingMixin):
         cls_scores: list[Tensor],
         bbox_preds: list[Tensor],
         batch_gt_instances: InstanceList,
-        *_,
+        *_: Any,
     ) -> DensePredictions:
         """See :meth:`RankingMixin.dense_predictions`; FCOS ignores no region."""
         points = self.prior_generator.grid_priors(

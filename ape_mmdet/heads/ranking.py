@@ -34,7 +34,7 @@ class Positives(NamedTuple):
         target_boxes: Their ground truth, likewise, shape (num_pos, 4).
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # Not the method of tuples.
     images: Tensor
     levels: Tensor
     priors: Tensor
@@ -92,6 +92,7 @@ class RankingMixin(CalibratedMixin):
 
     # Name of the layer that predicts the quality of boxes.
     quality_layer: str | None = None
+    loss_cls: RankingLoss
 
     def __init__(
         self,
@@ -286,7 +287,7 @@ class RankingMixin(CalibratedMixin):
             positives.boxes.detach(), positives.target_boxes, is_aligned=True
         ).clamp(0, 1)
         if self.selection is not None:
-            dense, ious = self._select(dense, ious)
+            dense, ious = self._select(dense, ious, **self.selection)
             positives = dense.positives
         targets = ranking_targets(
             dense.labels, dense.label_weights, dense.logits.shape[1]
@@ -312,7 +313,7 @@ class RankingMixin(CalibratedMixin):
         return dict(loss_cls=loss_cls, loss_bbox=loss_bbox, **further)
 
     def _select(
-        self, dense: DensePredictions, ious: Tensor
+        self, dense: DensePredictions, ious: Tensor, **options: Any
     ) -> tuple[DensePredictions, Tensor]:
         """Positives that the selection takes; the others become negatives."""
         positives = dense.positives
@@ -321,7 +322,7 @@ class RankingMixin(CalibratedMixin):
             ious,
             _objects(dense),
             positives.levels,
-            **self.selection,
+            **options,
         )
         labels = dense.labels.clone()
         labels[positives.index[~selected]] = self.num_classes

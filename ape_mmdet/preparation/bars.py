@@ -1,7 +1,7 @@
 """Progress bars, on the terminal's error stream."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -40,7 +40,7 @@ class ByteBar:
         self._progress.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def start(self, total: int | None, done: int = 0) -> None:
@@ -67,7 +67,7 @@ def counted(items: Sequence[Item], title: str) -> Iterator[Item]:
         yield from progress.track(items, description=title)
 
 
-def blocks(stream, bar: ByteBar, size: int = 1 << 20) -> Iterable[bytes]:
+def blocks(stream: IO[bytes], bar: ByteBar, size: int = 1 << 20) -> Iterable[bytes]:
     """What is left of a file, in pieces that the bar counts."""
     while block := stream.read(size):
         yield block

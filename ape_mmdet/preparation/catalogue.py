@@ -51,7 +51,7 @@ class DataSet:
         server: Of the archives, without a slash at the end.
         parts: Small ones first, annotations before the images they list.
         splits: What is trained and evaluated on.
-        categories: Their names, in the order of the annotation files; None for
+        categories: Their names, in the order of the annotation files; empty for
             COCO's own.
         num_categories: How many there are.
         is_voc: Whether the archive is in the format of Pascal VOC.
@@ -65,7 +65,7 @@ class DataSet:
     parts: tuple[Part, ...]
     splits: tuple[Split, ...]
     num_categories: int
-    categories: tuple[str, ...] | None = None
+    categories: tuple[str, ...] = ()
     is_voc: bool = False
     decoded: bool = False
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from ape_mmdet.engine.errors import shortened
@@ -136,7 +137,7 @@ class Verification:
                 f'  {split.annotations}: {len(listing.sizes):,} images, '
                 f'{sum(listing.objects.values()):,} annotations'
             )
-            most = sorted(listing.objects, key=listing.objects.get, reverse=True)
-            counts = [f'{name} {listing.objects[name]:,}' for name in most]
+            most = sorted(listing.objects.items(), key=itemgetter(1), reverse=True)
+            counts = [f'{name} {count:,}' for name, count in most]
             lines.append(f'    categories: {shortened(counts)}')
         return '\n'.join(lines)

@@ -97,13 +97,15 @@ def _to_coco(
     root: Path | ZippedPath, names: Sequence[str], categories: Sequence[str]
 ) -> tuple[dict, list[str]]:
     """A split in COCO's format, and what is left out of it, in words."""
-    images, annotations, left_out = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    left_out: list[str] = []
     ids = {category: index for index, category in enumerate(categories, start=1)}
     for image_id, name in enumerate(names, start=1):
         file = root / 'Annotations' / f'{name}.xml'
         try:
             size, objects = _parse(_read(file))
-        except (ElementTree.ParseError, ValueError, TypeError) as error:
+        except (ElementTree.ParseError, ValueError) as error:
             raise UserError(
                 f'{file} is no annotation as Pascal VOC has it ({error}): get BCCD '
                 'again.'
@@ -146,15 +148,22 @@ def _parse(
 ) -> tuple[dict[str, int], list[tuple[str, tuple[int, ...]]]]:
     """Width and height of an image; class and corners of each of its objects."""
     annotation = ElementTree.fromstring(content)
-    size = {side: int(annotation.findtext(f'size/{side}')) for side in SIDES}
+    size = {side: _number(annotation, f'size/{side}') for side in SIDES}
     objects = [
         (
             (each.findtext('name') or '').strip(),
-            tuple(int(each.findtext(f'bndbox/{corner}')) for corner in CORNERS),
+            tuple(_number(each, f'bndbox/{corner}') for corner in CORNERS),
         )
         for each in annotation.iter('object')
     ]
     return size, objects
+
+
+def _number(element: ElementTree.Element, path: str) -> int:
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f'it has no {path}')
+    return int(text)
 
 
 def to_box(

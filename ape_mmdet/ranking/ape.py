@@ -9,14 +9,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ape_mmdet.compiling import not_compiled
 from ape_mmdet.ranking import arguments
 from ape_mmdet.ranking.gradient import nothing_to_rank, with_gradient
 from ape_mmdet.ranking.methods import METHODS
 from ape_mmdet.ranking.ranks import ranks_of
 
 
-# Sizes differ from step to step: torch.compile would compile it over and over.
-@torch.compiler.disable
+@not_compiled
 def ape_loss(
     logits: Tensor,
     targets: Tensor,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def check_positive(name: str, value: float) -> None:
         )
 
 
-def check_number(name: str, value: float) -> None:
+def check_number(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a number of a usual size."""
     if not (_is_number(value) and abs(value) <= LARGEST):
         raise ValueError(
@@ -47,7 +48,7 @@ def check_number(name: str, value: float) -> None:
         )
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     # To Python True is a number, too; as an argument it is a mistake.
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -73,7 +74,7 @@ def check_max_pairs(max_pairs: int | None) -> None:
         )
 
 
-def resolve_cutoff(cutoff, lamb: float) -> float:
+def resolve_cutoff(cutoff: float | str | None, lamb: float) -> float:
     """The difference above which pairs enter, as a number.
 
     'auto' is -4 / lambda, None keeps every pair, a number is taken as it is.

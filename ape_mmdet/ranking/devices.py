@@ -7,6 +7,7 @@ comes in larger pieces, and some of the fast operations add in any order, which
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def where_float64_is(value_and_gradient: Callable) -> Callable:
     """
 
     @wraps(value_and_gradient)
-    def wherever(*tensors: Tensor, **options) -> tuple[Tensor, ...]:
+    def wherever(*tensors: Tensor, **options: Any) -> tuple[Tensor, ...]:
         device = tensors[0].device
         if has_float64(device):
             return value_and_gradient(*tensors, **options)

@@ -9,7 +9,7 @@ leave the last digits to chance.
 import warnings
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -186,7 +186,7 @@ def _place(
     moments = candidates.new_zeros(
         num_replicas, num_terms, num_groups, dtype=torch.float64
     )
-    starts, first_cells, last_cells, per_unit, cells_per_bin = grid or [None] * 5
+    starts, first_cells, last_cells, _, cells_per_bin = grid or [None] * 5
     _launch(
         'place',
         candidates,
@@ -198,11 +198,11 @@ def _place(
         first_cells,
         last_cells,
         # In the dtype of the scores, which an argument of a kernel need not be.
-        candidates.new_full((1,), per_unit) if grid else None,
+        candidates.new_full((1,), grid.per_unit) if grid else None,
         cells_per_bin,
         len(candidates),
         len(knots),
-        len(starts) if grid else 0,
+        len(grid.starts) if grid else 0,
         num_groups,
         num_replicas,
         NUM_TERMS=num_terms,
@@ -210,7 +210,7 @@ def _place(
     return moments.sum(dim=0)
 
 
-def _launch(name: str, candidates: Tensor, *arguments, **constants) -> None:
+def _launch(name: str, candidates: Tensor, *arguments: Any, **constants: int) -> None:
     """Run a kernel on the device of the candidates, one program for each block."""
     # Not before it is called for: many builds of PyTorch come without Triton.
     from ape_mmdet.ranking import fused_kernels

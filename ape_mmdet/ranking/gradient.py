@@ -1,5 +1,7 @@
 """Losses whose gradient is set rather than derived (error-driven update)."""
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -11,14 +13,14 @@ class _SetGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, logits: Tensor, anchor: Tensor, value: Tensor, gradient: Tensor
+        ctx: Any, logits: Tensor, anchor: Tensor, value: Tensor, gradient: Tensor
     ) -> Tensor:
         ctx.save_for_backward(gradient, anchor)
         ctx.dtype = logits.dtype
         return value
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor):
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         gradient, anchor = ctx.saved_tensors
         # Scaled first: a loss scaler keeps small gradients in half's range.
         scaled = (grad_output * gradient).to(ctx.dtype)
@@ -31,11 +33,11 @@ class _Underivable(torch.autograd.Function):
     """The identity, to which backward is an error."""
 
     @staticmethod
-    def forward(ctx, gradient: Tensor, anchor: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, anchor: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx: Any, _: Tensor) -> NoReturn:
         raise RuntimeError(
             'ap_loss and ape_loss can be differentiated once only: their gradient '
             'is set by the error-driven update, not derived from their value, so '

@@ -1,6 +1,7 @@
 """Both losses at a cost that is near-linear in negatives, exact all the same."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -77,7 +78,8 @@ def ap(
         (lost,) = kernel.sums(placed)
     value = ranked_error.mean() + undefined
     if distance == 'cross-entropy':
-        ((_, errors),) = kernel.sums_and_errors(placed)
+        # The cross entropy is that of the sigmoid.
+        ((_, errors),) = cast(SigmoidSums, kernel).sums_and_errors(placed)
         value = (weights * errors).sum()
     gradient = kernel.spread(weights, placed)
     gradient[index] = (-weights * lost)[own].to(gradient.dtype)

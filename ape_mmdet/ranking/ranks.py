@@ -97,7 +97,7 @@ class Together(Alone):
         left = count - by_rank[:, 0].sum() - by_rank[: self.rank, 1].sum()
         return above | (tied & (tied.cumsum(0) <= left))
 
-    def _lowest_kept(self, keys: Tensor, count: int) -> Tensor:
+    def _lowest_kept(self, keys: Tensor, count: int | Tensor) -> Tensor:
         """The lowest of the ``count`` highest keys of all, digit by digit."""
         num_bits = 8 * keys.element_size()
         found = keys.new_zeros(())

@@ -6,6 +6,7 @@ blocks of pairs. What the near-linear form is tested against.
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def _of_the_union(value_and_gradient: Callable) -> Callable:
 
     @wraps(value_and_gradient)
     def of_the_union(
-        scores: Tensor, targets: Tensor, *ious: Tensor, ranks: Alone, **options
+        scores: Tensor, targets: Tensor, *ious: Tensor, ranks: Alone, **options: Any
     ) -> tuple[Tensor, Tensor]:
         table = torch.stack([scores, targets.to(scores.dtype)])
         (scores, targets), own = ranks.gather(table)

@@ -9,12 +9,12 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from ape_mmdet.compiling import not_compiled
 from ape_mmdet.selection.costs import CRITERIA, ranking_costs
 from ape_mmdet.selection.mixture import fit_mixtures
 
 
-# Sizes differ from step to step: torch.compile would compile it over and over.
-@torch.compiler.disable
+@not_compiled
 @torch.no_grad()
 def select_positives(
     scores: Tensor,

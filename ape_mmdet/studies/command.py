@@ -173,11 +173,11 @@ def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
 
     def on_end(run: Run, failure: str | None) -> None:
         title = f'{run.row.name}, seed {run.seed}'
-        if failure is None:
-            bar.console.print(f'{title}: AP {run.result()["ap"]:.1f}')
-        else:
+        if failure is not None:
             failures.append((run, failure))
             bar.console.print(f'{title} failed: {failure}')
+        elif (result := run.result()) is not None:
+            bar.console.print(f'{title}: AP {result["ap"]:.1f}')
         bar.advance(task)
 
     with bar:

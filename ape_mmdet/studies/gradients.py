@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmengine.utils import import_modules_from_strings
@@ -76,7 +77,7 @@ def logits_and_targets(
     return untrained, _given_to_the_loss(model, batch)
 
 
-def _given_to_the_loss(model: nn.Module, batch: dict) -> tuple[Tensor, Tensor]:
+def _given_to_the_loss(model: BaseModel, batch: dict) -> tuple[Tensor, Tensor]:
     given: list[Tensor] = []
     hook = model.bbox_head.loss_cls.register_forward_pre_hook(
         lambda module, args: given.extend(args[:2])
@@ -100,7 +101,7 @@ def _softplus(logits: Tensor, targets: Tensor, lamb: float) -> Tensor:
     )
 
 
-def _gradient(logits: Tensor, targets: Tensor, **options) -> Tensor:
+def _gradient(logits: Tensor, targets: Tensor, **options: Any) -> Tensor:
     logits = logits.clone().requires_grad_()
     loss = ap_loss(logits, targets, interpolate=False, **options)
     return torch.autograd.grad(loss, logits)[0]
@@ -120,8 +121,9 @@ def _of_stored_sigmoid(logits: Tensor, targets: Tensor, lamb: float) -> Tensor:
         error = F.binary_cross_entropy(above, torch.zeros_like(above), reduction='none')
         (error.sum(1) / lamb / constant).sum().backward()
     gradient = torch.zeros_like(logits)
-    gradient[positive_index] = positives.grad
-    gradient[negative_index] = negatives.grad
+    for index, leaf in ((positive_index, positives), (negative_index, negatives)):
+        if leaf.grad is not None:  # None where there is no pair.
+            gradient[index] = leaf.grad
     return gradient
 
 

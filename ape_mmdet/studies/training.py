@@ -120,5 +120,5 @@ def _visible_gpus() -> list[str]:
     return [device.strip() for device in listed.split(',')]
 
 
-def _interrupt(*_) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt

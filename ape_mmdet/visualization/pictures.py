@@ -9,14 +9,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from torch.utils.data import Dataset
 
 
 @torch.no_grad()
 def draw_beside_ground_truth(
-    model: torch.nn.Module,
-    dataset: Dataset,
+    model: BaseModel,
+    dataset: BaseDataset,
     indices: Iterable[int],
     out_dir: str | Path,
     score_threshold: float,

@@ -18,7 +18,7 @@ class Kept(NamedTuple):
     """What stays of a ground truth's candidates, in ascending order of costs."""
 
     ground_truth: int
-    index: list[int]
+    places: list[int]
     costs: list[float]
 
 
@@ -27,7 +27,7 @@ def select_positives(*candidates: Tensor, **options) -> list[bool]:
     positive = [False] * len(candidates[0])
     for kept in each_ground_truth(*candidates, **options):
         for place in chosen(kept.costs):
-            positive[kept.index[place]] = True
+            positive[kept.places[place]] = True
     return positive
 
 
@@ -43,7 +43,7 @@ def each_ground_truth(
 ) -> Iterator[Kept]:
     score, iou = scores.double().tolist(), ious.double().tolist()
     level = levels.tolist()
-    candidates_of = {}
+    candidates_of: dict[int, list[int]] = {}
     for n, ground_truth in enumerate(groups.tolist()):
         candidates_of.setdefault(ground_truth, []).append(n)
     for ground_truth, own in candidates_of.items():

@@ -543,6 +543,33 @@ def test_make_runs_the_demo_with_the_gpu_hidden(checkout):
         assert seen['CUDA_VISIBLE_DEVICES'] == ''
 
 
+def test_make_lint_adds_its_tools_once_for_the_same_pins(checkout):
+    checkout.fake_venv()
+    pins = checkout.lock.with_name('dev.txt')
+
+    def installs_of_a_lint():
+        done = checkout.make('lint', PYTHON=sys.executable)
+        assert done.returncode == 0, done.stderr
+        calls = [args for args, *_ in checkout.calls()]
+        assert [args[1] for args in calls[-3:]] == ['ruff', 'ruff', 'mypy']
+        return sum('requirements/dev.txt' in args for args in calls)
+
+    for pinned in ('ruff==1\n', 'ruff==2\n', 'ruff==1\n'):
+        pins.write_text(pinned)
+        assert installs_of_a_lint() == 1
+        assert installs_of_a_lint() == 0
+
+
+def test_make_lint_tries_again_where_its_tools_are_not_there(checkout):
+    for _ in range(2):
+        checkout.fake_venv(pip_fails_on='requirements/dev.txt')
+        checkout.lock.with_name('dev.txt').write_text('ruff==1\n')
+        done = checkout.make('lint', PYTHON=sys.executable)
+        calls = [args for args, *_ in checkout.calls()]
+        assert done.returncode != 0
+        assert 'requirements/dev.txt' in calls[-1]
+
+
 def test_make_stops_where_setup_does(checkout):
     checkout.fake_venv(pip_fails_on='torch')
     done = checkout.make('demo', PYTHON=sys.executable)
