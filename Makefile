@@ -8,11 +8,12 @@ ARGS ?=
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep-python)
 RUN = . .venv/env.sh && .venv/bin/python
 
-.PHONY: help setup demo test clean distclean
+.PHONY: help setup demo test docs clean distclean
 
 help:
 	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
+	@echo 'make docs       build the documentation as a site, in site/'
 	@echo 'make setup      only set up .venv, as demo and test do when needed'
 	@echo 'make clean      remove caches and build outputs'
 	@echo 'make distclean  remove .venv as well'
@@ -30,8 +31,17 @@ demo: setup
 test: setup
 	@$(RUN) -m pytest tests $(ARGS)
 
+.venv/dev.stamp: requirements/dev.txt | setup
+	@.venv/bin/python -m pip install -q -r requirements/dev.txt
+	@touch $@
+
+# The theme's notice of what comes after MkDocs 1 concerns no reader.
+docs: .venv/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@echo 'The site begins with site/index.html'
+
 clean:
-	rm -rf build dist ape_mmdet.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site ape_mmdet.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -62,14 +62,19 @@ class AnchorRankingMixin(RankingMixin):
         )
 
     def assign(
-        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Targets of each level, from anchors; predictions are not looked at.
 
         Args:
             cls_scores: Logits of each level.
             bbox_preds: Box predictions of each level.
-            *args, **kwargs: Those of ``get_targets``.
+            *args: Those of ``get_targets``.
+            **kwargs: Likewise.
 
         Returns:
             Labels and label weights of each level, (num_imgs, n), and boxes,
