@@ -1,4 +1,4 @@
-"""What MkDocs does not do by itself: equations without a network, folders as pages."""
+"""What MkDocs does not do: equations without a network, pages that are not in docs/."""
 
 import re
 from importlib.util import find_spec
@@ -12,6 +12,15 @@ MATHJAX = 'static/mathjax/es5/tex-svg.js'
 LINK = re.compile(r'(\]\()([\w./-]+?)/?(\))')
 
 
+CONTRIBUTING = 'CONTRIBUTING.md'
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """How to contribute, which stands in the root, is a page where there is one."""
+    if Path(config.config_file_path).with_name(CONTRIBUTING).is_file():
+        config.nav.append({'Contributing': CONTRIBUTING})
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add MathJax, from the package that brings it, and a list of the results."""
     package = Path(find_spec('mathjax').origin).parent
@@ -20,6 +29,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             config, 'javascripts/tex-svg.js', abs_src_path=str(package / MATHJAX)
         )
     )
+    contributing = Path(config.config_file_path).with_name(CONTRIBUTING)
+    if contributing.is_file():
+        content = _seen_from_docs(contributing.read_text())
+        files.append(File.generated(config, CONTRIBUTING, content=content))
     folder = Path(config.docs_dir, 'results')
     names = sorted(file.name for file in folder.glob('*.csv'))
     listed = ''.join(f'- [{name}]({name})\n' for name in names)
@@ -33,6 +46,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         )
     )
     return files
+
+
+def _seen_from_docs(text: str) -> str:
+    """Text of the root with its links to docs/; what else it links to is no page."""
+
+    def moved(found: re.Match) -> str:
+        title, target = found.groups()
+        if target.startswith('docs/') and target.partition('#')[0].endswith('.md'):
+            return f'[{title}]({target.removeprefix("docs/")})'
+        return found[0] if '://' in target or target.startswith('#') else title
+
+    return re.sub(r'\[([^]]+)\]\(([^)\s]+)\)', moved, text)
 
 
 def on_page_markdown(
