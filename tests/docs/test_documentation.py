@@ -201,6 +201,9 @@ def _run(command: Command, monkeypatch) -> None:
         return
     assert program == 'python', f'marked with nothing and run by no test: {command}'
     with monkeypatch.context() as patch:
+        # What tools change that run in a process of their own.
+        patch.setattr(sys, 'path', [*sys.path])
+        patch.setenv('LOCAL_RANK', '0')
         for name, value in environment_with(command).items():
             patch.setenv(name, value)
         if arguments[0] == '-m':
