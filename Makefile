@@ -31,9 +31,13 @@ demo: setup
 test: setup
 	@$(RUN) -m pytest tests $(ARGS)
 
-.venv/dev.stamp: requirements/dev.txt | setup
-	@.venv/bin/python -m pip install -q -r requirements/dev.txt
-	@touch $@
+# By content, not by time: a .venv made anew has no stamp, an old commit another.
+.venv/dev.stamp: setup
+	@cmp -s requirements/dev.txt $@ || { \
+	  echo 'Adding what requirements/dev.txt lists to .venv, once' && \
+	  .venv/bin/python -m pip install -q -c requirements/lock.txt \
+	    -r requirements/dev.txt && \
+	  cp requirements/dev.txt $@; }
 
 # The theme's notice of what comes after MkDocs 1 concerns no reader.
 docs: .venv/dev.stamp
