@@ -8,12 +8,13 @@ ARGS ?=
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep-python)
 RUN = . .venv/env.sh && .venv/bin/python
 
-.PHONY: help setup demo test lint clean distclean
+.PHONY: help setup demo test lint docs clean distclean
 
 help:
 	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
 	@echo 'make lint       check the style and the types of the code'
+	@echo 'make docs       build the documentation as a site, in site/'
 	@echo 'make setup      only set up .venv, as demo and test do when needed'
 	@echo 'make clean      remove caches and build outputs'
 	@echo 'make distclean  remove .venv as well'
@@ -44,8 +45,13 @@ lint: .venv/dev.stamp
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
+# The theme's notice of what comes after MkDocs 1 concerns no reader.
+docs: .venv/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@echo 'The site begins with site/index.html'
+
 clean:
-	rm -rf build dist ape_mmdet.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist site ape_mmdet.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

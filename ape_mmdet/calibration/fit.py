@@ -144,7 +144,8 @@ def cross_fit(
         samples: Detections.
         images: Image of each, shape (n,).
         num_folds: At least 2.
-        num_classes, method: See :func:`fit_calibration`.
+        num_classes: See :func:`fit_calibration`.
+        method: Likewise.
         seed: Of the dealing.
 
     Returns:

@@ -73,7 +73,8 @@ class AnchorRankingMixin(RankingMixin):
         Args:
             cls_scores: Logits of each level.
             bbox_preds: Box predictions of each level.
-            *args, **kwargs: Those of ``get_targets``.
+            *args: Those of ``get_targets``.
+            **kwargs: Likewise.
 
         Returns:
             Labels and label weights of each level, (num_imgs, n), and boxes,

@@ -83,7 +83,8 @@ class RankingMixin(CalibratedMixin):
             weighted in ``loss_bbox``: ``'probability'``, by the predicted
             probability of their class, as in the paper, or ``'equal'``. By
             probability, a class whose scores are low learns its boxes late.
-        *args, **kwargs: Those of the head.
+        *args: Those of the head.
+        **kwargs: Likewise.
 
     Raises:
         TypeError: ``loss_cls`` is not a ranking loss.

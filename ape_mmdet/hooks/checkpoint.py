@@ -51,8 +51,9 @@ class WholeCheckpointHook(CheckpointHook):
     """MMEngine's hook, with files that a kill cannot leave half written.
 
     Args:
+        *args: Those of ``CheckpointHook``.
         backend_args: Where checkpoints are written, if not to local files.
-        *args, **kwargs: Those of ``CheckpointHook``. To keep fewer than two
+        **kwargs: Those of ``CheckpointHook``. To keep fewer than two
             checkpoints leaves none while the next is written.
     """
 

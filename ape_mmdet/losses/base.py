@@ -72,7 +72,9 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
         alone, with ``sync`` too.
 
         Args:
-            logits, targets, ious: Those of :meth:`forward`.
+            logits: That of :meth:`forward`.
+            targets: Likewise.
+            ious: Likewise; without, nothing is told of them.
         """
         of_pairs = {
             name: value for name, value in self.options.items() if name in PAIR_OPTIONS

@@ -67,9 +67,14 @@ def ranking_metrics(
         ious: IoU of each positive's decoded box with its ground truth, in the
             order of ``targets``, shape (number of positives,). Without, there
             is no correlation.
-        distance, lamb, delta, hard_pairs, threshold: Those of ``ap_loss``; of
-            ``'cross-entropy'`` it is the sigmoid that ranks.
-        cutoff, max_pairs: Those of ``ape_loss``.
+        distance: That of :func:`ap_loss`; of ``'cross-entropy'`` it is the
+            sigmoid that ranks.
+        lamb: That of :func:`ap_loss`.
+        delta: Likewise.
+        cutoff: That of :func:`ape_mmdet.ranking.ape_loss`.
+        max_pairs: Likewise.
+        hard_pairs: That of :func:`ap_loss`.
+        threshold: Likewise.
 
     Raises:
         TypeError: An argument of the wrong type or dtype.

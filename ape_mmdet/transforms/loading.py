@@ -20,8 +20,7 @@ class LoadWholeImageFromFile(LoadImageFromFile):
     is skipped here, and a warning names it: the data set shows another one in
     its place. A file that is not there at all remains an error.
 
-    Args:
-        **kwargs: Those of MMCV's ``LoadImageFromFile``.
+    Takes the arguments of MMCV's ``LoadImageFromFile``.
     """
 
     def transform(self, results: dict) -> dict | None:
