@@ -19,9 +19,8 @@ def table(repository):
         for line in text.splitlines()
         if line.startswith('|')
     ]
-    (header,) = [row for row in rows if row[1:] == list(COLUMNS)]
-    start = rows.index(header) + 2  # Below it is the line of dashes.
-    named = [row for row in rows[start:] if len(row) == len(header)]
+    start = rows.index(['', *COLUMNS]) + 2  # Below it is the line of dashes.
+    named = [row for row in rows[start:] if len(row) == 1 + len(COLUMNS)]
     return {
         column: {row[0]: row[1 + i] for row in named}
         for i, column in enumerate(COLUMNS)
