@@ -1,36 +1,44 @@
 # `make demo` and `make test` set up .venv themselves, the first time.
 # Another Python (3.10 to 3.12): make PYTHON=python3.12 demo
 PYTHON ?= python3
+# Whose MMDetection: onedl (maintained, in .venv) or openmmlab (its last
+# releases, in .venv-openmmlab): make STACK=openmmlab demo
+STACK := onedl
 # Arguments for the demo or for pytest: make test ARGS="-k loss"
 ARGS ?=
 
 # Where no PYTHON is asked for, the one that .venv was made with stays.
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep-python)
-RUN = . .venv/env.sh && .venv/bin/python
+VENV = $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
+RUN = . $(VENV)/env.sh && $(VENV)/bin/python
 
-.PHONY: help setup demo test lint docs clean distclean
+.PHONY: help setup demo test test-openmmlab lint docs clean distclean
 
 help:
 	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
+	@echo 'make test-openmmlab  run them with what OpenMMLab released last'
 	@echo 'make lint       check the style and the types of the code'
 	@echo 'make docs       build the documentation as a site, in site/'
 	@echo 'make setup      only set up .venv, as demo and test do when needed'
 	@echo 'make clean      remove caches and build outputs'
-	@echo 'make distclean  remove .venv as well'
+	@echo 'make distclean  remove .venv and .venv-openmmlab as well'
 	@echo 'PYTHON=python3.12 after any of these chooses the Python.'
 
 setup:
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo 'There is no $(PYTHON) here. Install Python 3.10, 3.11 or 3.12,' \
 	    'or name one: make PYTHON=/path/to/python3.12 demo' >&2; exit 1; }
-	@"$(PYTHON)" tools/setup_env.py $(KEEP)
+	@"$(PYTHON)" tools/setup_env.py --stack "$(STACK)" $(KEEP)
 
 demo: setup
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup
 	@$(RUN) -m pytest tests $(ARGS)
+
+test-openmmlab:
+	@$(MAKE) STACK=openmmlab test
 
 # By content, not by time: a .venv made anew has no stamp, an old commit another.
 .venv/dev.stamp: setup
@@ -52,7 +60,7 @@ docs: .venv/dev.stamp
 
 clean:
 	rm -rf build dist site ape_mmdet.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv
+	rm -rf .venv .venv-openmmlab

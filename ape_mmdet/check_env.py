@@ -42,6 +42,12 @@ def main() -> int:
     return failures
 
 
+def installed_stack() -> list[str]:
+    """Distributions and versions of MMDetection's packages: ``'mmdet 3.3.0'``."""
+    names = [name for names in DISTRIBUTIONS.values() for name in names]
+    return [f'{name} {found}' for name in names if (found := _version(name))]
+
+
 def _version(distribution: str) -> str | None:
     try:
         return version(distribution)

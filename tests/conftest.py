@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ape_mmdet.check_env import installed_stack
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header() -> str:
+    """The versions that a run's output is about: see docs/compatibility.md."""
+    return f'stack: torch {torch.__version__}, {", ".join(installed_stack())}'
 
 
 @pytest.fixture(scope='session')

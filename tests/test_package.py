@@ -1,8 +1,10 @@
 """The wheel: all that a user needs outside the clone, found by name."""
 
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,26 @@ def test_a_study_is_planned_in_another_folder(installed, tmp_path):
     printed = run(sys.executable, tool, *options, folder=tmp_path, path=installed)
     assert f'{installed}/ape_mmdet/.mim/configs/fcos_ape_q10k.py' in printed
     assert f'{tmp_path}/work_dirs/studies' in printed
+
+
+@pytest.mark.skipif(not find_spec('mim'), reason='openmim is not installed')
+def test_mim_lists_searches_and_trains(installed, tmp_path):
+    generate_digit_scenes(
+        tmp_path / 'data/digit_scenes', num_train=4, num_val=1, image_size=96
+    )
+    mim = [sys.executable, '-m', 'mim']
+    listed = run(*mim, 'list', folder=tmp_path, path=installed)
+    assert re.search(r'^ape[_-]mmdet ', listed, re.MULTILINE)
+    search = [*mim, 'search', 'ape_mmdet']
+    found = run(*search, '--valid-config', folder=tmp_path, path=installed)
+    for config in (HOME / 'configs').glob('*.py'):
+        assert repr(config.stem) in found
+    steps = ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0']
+    steps += ['val_dataloader.num_workers=0']
+    steps += ['val_dataloader.persistent_workers=False']
+    train = [*mim, 'train', 'ape_mmdet', 'demo_fcos_ape.py', '--gpus', '0']
+    run(*train, '--cfg-options', *steps, folder=tmp_path, path=installed)
+    assert (tmp_path / 'work_dirs/demo_fcos_ape/epoch_1.pth').exists()
 
 
 def test_the_model_index_lists_every_config_once():

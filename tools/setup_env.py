@@ -1,8 +1,8 @@
-"""Set up .venv with what the demo and the tests need, once.
+"""Set up a virtual environment with what the demo and the tests need, once.
 
-`make setup`, `make demo` and `make test` run this.  It uses the standard
-library only, and parses on Python 3.6, so that a Python too old is told so in
-words.
+`make setup`, `make demo` and `make test` run this, and `make test-openmmlab` with
+`--stack openmmlab`.  It uses the standard library only, and parses on Python 3.6,
+so that a Python too old is told so in words.
 """
 
 import argparse
@@ -21,15 +21,41 @@ import sysconfig
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LOCK = os.path.join(ROOT, 'requirements', 'lock.txt')
-VENV = os.path.join(ROOT, '.venv')
-VENV_PYTHON = os.path.join(VENV, 'bin', 'python')
-STAMP = os.path.join(VENV, 'setup.json')
-LOG = os.path.join(VENV, 'setup.log')
-ENV_FILE = os.path.join(VENV, 'env.sh')
 THIS_PYTHON = '.'.join(platform.python_version_tuple()[:2])
 FITTING_PYTHONS = ['3.11', '3.12', '3.10']
 GIB = 2**30
+
+
+class Stack:
+    """A line of MMDetection's packages, and the environment that has it.
+
+    Args:
+        lock (str): What pins it, in requirements/.
+        venv (str): The folder of its environment, in the checkout.
+        mmcv (str): The distribution that has mmcv.
+        setup (str): The make target that sets it up.
+    """
+
+    def __init__(self, lock, venv, mmcv, setup):
+        self.lock = os.path.join(ROOT, 'requirements', lock)
+        self.name = venv
+        self.mmcv = mmcv
+        self.setup = setup
+        self.venv = os.path.join(ROOT, venv)
+        self.python = os.path.join(self.venv, 'bin', 'python')
+        self.stamp = os.path.join(self.venv, 'setup.json')
+        self.log = os.path.join(self.venv, 'setup.log')
+        self.env_file = os.path.join(self.venv, 'env.sh')
+
+
+STACKS = {
+    'onedl': Stack('lock.txt', '.venv', 'onedl-mmcv', 'setup'),
+    'openmmlab': Stack(
+        'openmmlab.txt', '.venv-openmmlab', 'mmcv', 'setup STACK=openmmlab'
+    ),
+}
+# The one to set up: what --stack says.
+STACK = STACKS['onedl']
 
 CPU_TORCH_HINT = """\
 No NVIDIA GPU found.  Unless your pip settings say otherwise, pip now fetches
@@ -139,9 +165,9 @@ def machine_problems():
 
 
 def check_disk():
-    """Stop, or warn, where the disk has little room for a new .venv."""
+    """Stop, or warn, where the disk has little room for an environment."""
     free = shutil.disk_usage(ROOT).free / GIB
-    room = f'{free:.1f} GiB of disk are free here.  .venv takes up to'
+    room = f'{free:.1f} GiB of disk are free here.  {STACK.name} takes up to'
     if free < 4:
         fail(f'{room} 4 GiB (12 GiB with the CUDA build of torch).')
     if free < 12:
@@ -201,7 +227,7 @@ def choose_ops(seen, usable, torch_cuda, nvcc):
             f'There is an NVIDIA GPU, but torch (CUDA {torch_cuda}) cannot use '
             'it: its driver may be too old,\nor CUDA_VISIBLE_DEVICES hides it.'
             f'\n{CPU_OPS_COST}\nTo use the GPU, mend that and run `make '
-            'distclean setup`.'
+            f'distclean {STACK.setup}`.'
         )
     if nvcc and nvcc.split('.')[0] == torch_cuda.split('.')[0]:
         return 'cuda', (
@@ -212,10 +238,10 @@ def choose_ops(seen, usable, torch_cuda, nvcc):
     return 'cpu', (
         f'There is an NVIDIA GPU and torch for CUDA {torch_cuda}, but {lack}.\n'
         f'{CPU_OPS_COST}\nTo use the GPU, install the toolkit of CUDA '
-        f'{torch_cuda} (it has nvcc) and run `make distclean setup`;\nor have '
-        'pip find a ready CUDA wheel of onedl-mmcv (PIP_FIND_LINKS): OneDL '
-        'has some,\n'
-        'by Python, torch and CUDA version, at https://mmwheels.onedl.ai'
+        f'{torch_cuda} (it has nvcc) and run `make distclean {STACK.setup}`;\nor '
+        f'have pip find a ready CUDA wheel of {STACK.mmcv} (PIP_FIND_LINKS): of '
+        'onedl-mmcv,\nhttps://mmwheels.onedl.ai has some, by Python, torch and '
+        'CUDA version'
     )
 
 
@@ -223,7 +249,7 @@ def build_environment(ops):
     """Return the environment in which pip compiles mmcv."""
     env = dict(os.environ, CXX=find_compiler())
     # torch wants ninja on PATH; without it, it compiles one file at a time.
-    env['PATH'] = os.path.join(VENV, 'bin') + os.pathsep + env['PATH']
+    env['PATH'] = os.path.join(STACK.venv, 'bin') + os.pathsep + env['PATH']
     for name in ('CFLAGS', 'CXXFLAGS'):
         # Setting these drops Python's own flags, its -O3 among them, so they
         # go first.  -g0: debug symbols make the build slower and much larger.
@@ -248,7 +274,7 @@ def run_step(what, command, env=None):
     say(what)
     on_terminal = sys.stdout.isatty()
     started = time.time()
-    with open(LOG, 'ab') as log:
+    with open(STACK.log, 'ab') as log:
         since = log.tell()
         process = subprocess.Popen(
             command,
@@ -280,7 +306,7 @@ def run_step(what, command, env=None):
     if process.returncode:
         end = '\n'.join(read_log(since).splitlines()[-30:])
         fail(
-            f'that did not work.  The end of {LOG}:\n\n{end}\n\n'
+            f'that did not work.  The end of {STACK.log}:\n\n{end}\n\n'
             'Once the cause is mended, run the same command again: what is '
             'installed stays.\n(Where a compiler was killed, memory was '
             'short: put MAX_JOBS=1 before the command.)'
@@ -289,8 +315,8 @@ def run_step(what, command, env=None):
 
 def read_log(since):
     """Return the log from a position on, or the end of that if it is long."""
-    with open(LOG, 'rb') as log:
-        log.seek(max(since, os.path.getsize(LOG) - 2**16))
+    with open(STACK.log, 'rb') as log:
+        log.seek(max(since, os.path.getsize(STACK.log) - 2**16))
         return log.read().decode(errors='replace')
 
 
@@ -301,7 +327,7 @@ def progress(since):
 
 
 def pip_install(what, *args, env=None):
-    run_step(what, [VENV_PYTHON, '-m', 'pip', 'install', *args], env)
+    run_step(what, [STACK.python, '-m', 'pip', 'install', *args], env)
 
 
 def install_mmcv(what, ops, *args):
@@ -312,18 +338,18 @@ def install_mmcv(what, ops, *args):
         '--no-deps',
         '--no-build-isolation',
         '-c',
-        LOCK,
+        STACK.lock,
         *args,
-        'onedl-mmcv',
+        STACK.mmcv,
         env=build_environment(ops),
     )
 
 
 def run_python(code):
-    """Run Python code in .venv; return its exit status and what it said."""
+    """Run Python code in the environment; return its exit status and words."""
     try:
         process = subprocess.Popen(
-            [VENV_PYTHON, '-c', code],
+            [STACK.python, '-c', code],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -336,16 +362,17 @@ def run_python(code):
     return process.returncode, said.strip()
 
 
-def must_run(code, advice='`make distclean setup` installs everything anew.'):
-    """Run Python code in .venv that has to work; return what it printed."""
+def must_run(code, advice=None):
+    """Run Python code that has to work there; return what it printed."""
     status, said = run_python(code)
     if status:
-        fail(f'what was installed does not work:\n\n{said}\n\n{advice}')
+        again = f'`make distclean {STACK.setup}` installs everything anew.'
+        fail(f'what was installed does not work:\n\n{said}\n\n{advice or again}')
     return said
 
 
 def venv_version():
-    """Return the version of .venv's Python ('3.11'), or None if unusable."""
+    """Return the version of the Python there ('3.11'), or None if unusable."""
     status, said = run_python('import sys, pip; print("%d.%d" % sys.version_info[:2])')
     return None if status else said
 
@@ -356,7 +383,7 @@ def install():
     pip_install(
         '[1/4] Installing torch and the build tools',
         '-c',
-        LOCK,
+        STACK.lock,
         'torch',
         'setuptools',
         'wheel',
@@ -387,7 +414,7 @@ def install():
         '--no-deps',
         '--no-build-isolation',
         '-r',
-        LOCK,
+        STACK.lock,
         '-e',
         ROOT,
     )
@@ -422,30 +449,30 @@ def check_mmcv(ops):
 
 
 def set_up():
-    """Make .venv complete, from whatever state it is in."""
-    # From here until the stamp is written again, .venv counts as incomplete.
+    """Make the environment complete, from whatever state it is in."""
+    # From here until the stamp is written again, it counts as incomplete.
     with contextlib.suppress(FileNotFoundError):
-        os.remove(STAMP)
+        os.remove(STACK.stamp)
     if venv_version() != THIS_PYTHON:
         check_disk()
         hint_cpu_torch()
-        say(f'Making .venv with Python {THIS_PYTHON}')
-        made = subprocess.call([sys.executable, '-m', 'venv', '--clear', VENV])
+        say(f'Making {STACK.name} with Python {THIS_PYTHON}')
+        made = subprocess.call([sys.executable, '-m', 'venv', '--clear', STACK.venv])
         if made:
-            fail('Python could not make .venv (see above).')
-    open(LOG, 'w').close()
-    say(f'Setting up .venv, once.  Details: {LOG}')
+            fail(f'Python could not make {STACK.name} (see above).')
+    open(STACK.log, 'w').close()
+    say(f'Setting up {STACK.name}, once.  Details: {STACK.log}')
     ops = install()
-    with open(ENV_FILE, 'w') as file:
+    with open(STACK.env_file, 'w') as file:
         file.write('# Written by tools/setup_env.py, read by the Makefile.\n')
         if ops == 'cpu':
             file.write(
                 "# mmcv's operations run on the CPU only: hide GPUs.\n"
                 'export CUDA_VISIBLE_DEVICES=\n'
             )
-    with open(STAMP, 'w') as file:
+    with open(STACK.stamp, 'w') as file:
         json.dump(dict(wanted_stamp(), ops=ops), file)
-    say(f".venv is ready; mmcv's operations are for {ops.upper()}.")
+    say(f"{STACK.name} is ready; mmcv's operations are for {ops.upper()}.")
 
 
 # Doing it once.
@@ -453,23 +480,23 @@ def set_up():
 
 def wanted_stamp():
     """Return what a set-up of this checkout by this Python records."""
-    with open(LOCK, 'rb') as lock:
+    with open(STACK.lock, 'rb') as lock:
         digest = hashlib.sha256(lock.read()).hexdigest()
     # With the root, because ape_mmdet is installed as a link to it.
     return {'lock': digest, 'root': ROOT, 'python': THIS_PYTHON}
 
 
 def is_done(any_python):
-    """Say whether .venv is complete, of this lock and this (or any) Python."""
+    """Say whether all is there, of this lock and this (or any) Python."""
     try:
-        with open(STAMP) as file:
+        with open(STACK.stamp) as file:
             stamp = json.load(file)
     except (OSError, ValueError):
         return False
     wanted = wanted_stamp()
     if any_python:
         del wanted['python']
-    return os.access(VENV_PYTHON, os.X_OK) and wanted.items() <= stamp.items()
+    return os.access(STACK.python, os.X_OK) and wanted.items() <= stamp.items()
 
 
 @contextlib.contextmanager
@@ -494,14 +521,24 @@ def main():
     parser.add_argument(
         '--keep-python',
         action='store_true',
-        help='stay with the Python that .venv has, where that one fits',
+        help='stay with the Python that the environment has, where that one fits',
     )
-    keep_python = parser.parse_args().keep_python
+    parser.add_argument(
+        '--stack',
+        choices=sorted(STACKS),
+        default='onedl',
+        help="whose MMDetection: OneDL's, maintained, in .venv, or OpenMMLab's "
+        'last releases, in .venv-openmmlab',
+    )
+    args = parser.parse_args()
+    global STACK
+    STACK = STACKS[args.stack]
+    keep_python = args.keep_python
     if is_done(any_python=keep_python):
         return
     has = venv_version() if keep_python else THIS_PYTHON
     if has != THIS_PYTHON and has in FITTING_PYTHONS:
-        os.execv(VENV_PYTHON, [VENV_PYTHON] + sys.argv)
+        os.execv(STACK.python, [STACK.python] + sys.argv)
     problem = python_problem(THIS_PYTHON)
     problems = [problem] if problem else machine_problems()
     if problems:

@@ -3,15 +3,18 @@
 A checkpoint is a pickle, and a pickle can call any function while it is read.
 ``torch.load(weights_only=True)`` refuses that, and refuses MMEngine's own
 checkpoints with it: their log holds ``HistoryBuffer`` objects, whose methods
-are pickled as calls of ``getattr``. MMEngine reads on without the protection
-where it fails. Here such calls are let through, and nothing else.
+are pickled as calls of ``getattr``. OneDL's MMEngine reads on without the
+protection where it fails; OpenMMLab's, with torch 2.6 or newer, fails. Here such
+calls are let through, and nothing else.
 """
 
+import os
 import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,8 @@ PLAIN = {
     'mmengine.logging.history_buffer': {'HistoryBuffer'},
     'mmengine.config.config': {'ConfigDict'},
 }
+# What has torch.load read a file as before 2.6, where no call says how.
+TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 # Names of the checkpoints that training writes to go on from.
 WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth')
 # What HistoryBuffer registers as statistics, and pickles.
@@ -77,6 +82,41 @@ def is_whole(file: Path) -> bool:
             return has_pickle and archive.testzip() is None
     except (zipfile.BadZipFile, OSError, ValueError):
         return False
+
+
+def guard_loading(trusted: bool) -> None:
+    """What ``--trust-checkpoint`` decides: see :func:`refuse_code`.
+
+    Args:
+        trusted: Whether checkpoints may hold what runs code. Then ``torch.load``
+            reads them as it did before 2.6.
+    """
+    if trusted:
+        os.environ[TRUST] = '1'
+    else:
+        refuse_code()
+
+
+def admit_training_state() -> None:
+    """Have ``torch.load(weights_only=True)`` read what MMEngine resumes from.
+
+    That is how it loads since 2.6 unless told otherwise, so that MMEngine 0.10.7
+    cannot resume. Admitted is what :func:`refuse_code` lets through, and no
+    function that runs code of the file's: the protection stays. Older torch is
+    left alone.
+    """
+    if torch.__version__ < (2, 6):
+        return
+    plain: list = [(_statistic, 'builtins.getattr')]
+    for module, names in PLAIN.items():
+        aliases = [module] + [old for old, now in RENAMED.items() if now == module]
+        for name in names:
+            found = _plain_global(module, name)
+            plain += [(found, f'{alias}.{name}') for alias in aliases]
+    # The dtypes of arrays are instances of classes of their own.
+    scalars = {np.dtype(code) for code in np.typecodes['All'] if code != 'O'}
+    plain += sorted({type(scalar) for scalar in scalars}, key=str)
+    torch.serialization.add_safe_globals(plain)
 
 
 def refuse_code() -> None:
@@ -120,6 +160,14 @@ def _refuse_scripts(file: Any) -> None:
         raise _refusal('a TorchScript module')
 
 
+def _plain_global(module: str, name: str) -> Any:
+    """What is called so in ``PLAIN``, where this NumPy has it."""
+    if module.startswith('numpy.'):
+        core = getattr(np, '_core', None) or np.core
+        return getattr(getattr(core, module.rsplit('.', 1)[1]), name)
+    return getattr(import_module(module), name)
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Finds what is in ``PLAIN``, and no other function or class."""
 
@@ -131,11 +179,7 @@ class _PlainUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if name not in PLAIN.get(module, ()):
             raise _refusal(f'{module}.{name}')
-        if module.startswith('numpy.'):
-            # Where this NumPy has it.
-            core = getattr(np, '_core', None) or np.core
-            return getattr(getattr(core, module.rsplit('.', 1)[1]), name)
-        return super().find_class(module, name)
+        return _plain_global(module, name)
 
 
 def _statistic(owner: Any, name: str) -> Callable:

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from urllib.error import URLError
 
 # Modules that a user may lack.
@@ -57,7 +58,7 @@ def missing_module(name: str) -> str:
         return (
             'mmcv is installed without its compiled operations. Build it for '
             'the installed torch: pip install --force-reinstall --no-deps '
-            '--no-cache-dir --no-build-isolation onedl-mmcv==2.3.6 (takes '
+            f'--no-cache-dir --no-build-isolation {_pinned_mmcv()} (takes '
             'minutes; needs a C++ compiler and setuptools<81), or use `make '
             'setup` in a clone of ape_mmdet.'
         )
@@ -65,3 +66,11 @@ def missing_module(name: str) -> str:
         f'{name.partition(".")[0]} is not installed here. In a clone of ape_mmdet, '
         '`make setup` installs all that is needed in .venv; then: . .venv/bin/activate'
     )
+
+
+def _pinned_mmcv() -> str:
+    """The mmcv that is here, OpenMMLab's or OneDL's, for pip."""
+    try:
+        return f'mmcv=={version("mmcv")}'
+    except PackageNotFoundError:
+        return 'onedl-mmcv==2.3.6'

@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from tqdm import tqdm
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.checkpoints import refuse_code
+from ape_mmdet.engine.checkpoints import guard_loading
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.images import is_whole_image_file
 
@@ -37,8 +37,7 @@ def infer(arguments: Sequence[str] | None = None) -> None:
         UserError: Something asked for is not there or does not fit.
     """
     args = _parser().parse_args(arguments)
-    if not args.trust_checkpoint:
-        refuse_code()
+    guard_loading(args.trust_checkpoint)
     images = _find_images(args.images)
     pictures = _pictures(images, Path(args.out_dir))
     config = preflight.load_config(args.config)

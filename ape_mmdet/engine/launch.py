@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.checkpoints import find_checkpoints, is_whole, refuse_code
+from ape_mmdet.engine.checkpoints import find_checkpoints, guard_loading, is_whole
 from ape_mmdet.engine.errors import UserError
 
 # Where each launcher tells a process its rank.
@@ -144,8 +144,7 @@ def _test_parser() -> ArgumentParser:
 def configure(args: Namespace) -> Config:
     """The config with the shared flags applied."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not args.trust_checkpoint:
-        refuse_code()
+    guard_loading(args.trust_checkpoint)
     config = preflight.load_config(args.config, args.cfg_options)
     config.launcher = args.launcher
     if args.work_dir:

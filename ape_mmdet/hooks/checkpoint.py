@@ -9,6 +9,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
+from ape_mmdet.engine.checkpoints import admit_training_state
 from ape_mmdet.engine.errors import UserError
 
 BACKEND = 'whole_files'
@@ -44,6 +45,8 @@ class WholeFilesBackend(LocalBackend):
 
 
 register_backend(BACKEND, WholeFilesBackend, force=True)
+# Also for who trains by MMDetection's own tools/train.py with these hooks.
+admit_training_state()
 
 
 @HOOKS.register_module()

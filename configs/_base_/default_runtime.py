@@ -4,6 +4,7 @@ custom_imports = dict(
     imports=[
         'ape_mmdet.losses',
         'ape_mmdet.heads',
+        'ape_mmdet.evaluation.fast_coco',
         'ape_mmdet.hooks',
         'ape_mmdet.transforms',
     ],

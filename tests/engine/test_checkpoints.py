@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
 
 from ape_mmdet.engine import checkpoints
 from ape_mmdet.engine.errors import UserError
@@ -181,6 +182,80 @@ def test_pickles_of_numpy_1_are_read(plain_load, tmp_path):
     file.write_bytes(data)
     with file.open('rb') as stream:
         assert checkpoints._PlainPickle.load(stream).tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def admitted():
+    """torch's own list of what a file may hold, as importing our hooks makes it."""
+    before = torch.serialization.get_safe_globals()
+    checkpoints.admit_training_state()
+    yield
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(before)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_torch_reads_what_mmengine_resumes_from(admitted, zipped, tmp_path):
+    hub = MessageHub.get_instance('test_torch_reads')
+    hub.update_scalar('train/loss', 2.5)
+    content = dict(
+        message_hub=hub.state_dict(),
+        meta=dict(seed=np.int64(3), config=ConfigDict(a=dict(b=1)), sets={1, 2}),
+        arrays=[np.arange(3), np.ones(2, np.float32), np.array(['a']), np.array(True)],
+    )
+    file = tmp_path / 'epoch_1.pth'
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    loaded = torch.load(file, weights_only=True)
+    buffer = loaded['message_hub']['log_scalars']['train/loss']
+    assert isinstance(buffer, HistoryBuffer) and buffer.statistics('mean') == 2.5
+    assert repr(loaded['meta']) == repr(content['meta'])
+    assert repr(loaded['arrays']) == repr(content['arrays'])
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('attack', ATTACKS)
+def test_torch_refuses_code_as_before(admitted, attack, zipped, tmp_path):
+    trace = tmp_path / 'trace'
+    file = tmp_path / 'stranger.pth'
+    content = dict(state_dict=dict(), meta=ATTACKS[attack](trace))
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises((UserError, RuntimeError, pickle.UnpicklingError)):
+        torch.load(file, weights_only=True)
+    assert not trace.exists()
+
+
+RESUME_WITHOUT_OUR_TOOLS = """
+import sys
+from mmengine.utils import import_modules_from_strings
+import_modules_from_strings(['ape_mmdet.hooks'])
+from mmengine.runner import CheckpointLoader
+loaded = CheckpointLoader.load_checkpoint(sys.argv[1], map_location='cpu')
+print(loaded['message_hub']['log_scalars']['train/loss'].statistics('mean'))
+"""
+
+
+def test_mmengine_resumes_with_only_our_hooks_imported(tmp_path):
+    hub = MessageHub.get_instance('test_only_our_hooks')
+    hub.update_scalar('train/loss', 2.5)
+    file = tmp_path / 'epoch_1.pth'
+    torch.save(dict(message_hub=hub.state_dict()), file)
+    done = subprocess.run(
+        [sys.executable, '-c', RESUME_WITHOUT_OUR_TOOLS, str(file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ['2.5'], done.stderr
+    assert 'weights_only=False' not in done.stdout + done.stderr
+
+
+def test_a_trusted_checkpoint_may_hold_what_runs_code(monkeypatch, tmp_path):
+    monkeypatch.setenv(checkpoints.TRUST, '0')
+    trace = tmp_path / 'trace'
+    file = tmp_path / 'own.pth'
+    torch.save(dict(meta=Attack(trace)), file)
+    checkpoints.guard_loading(trusted=True)
+    CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
+    assert trace.exists()
 
 
 TOOL = {

@@ -56,13 +56,13 @@ elif 'sys, pip' in sys.argv[2]:
 
 
 class Checkout:
-    """A copy of what set-up reads, whose .venv has the fake Python."""
+    """A copy of what set-up reads, whose environment has the fake Python."""
 
-    def __init__(self, root):
+    def __init__(self, root, lock='lock.txt', venv='.venv'):
         self.root = root
         self.script = root / 'tools' / 'setup_env.py'
-        self.lock = root / 'requirements' / 'lock.txt'
-        self.venv = root / '.venv'
+        self.lock = root / 'requirements' / lock
+        self.venv = root / venv
         self.stamp = self.venv / 'setup.json'
         self.env_file = self.venv / 'env.sh'
         self.path = root / 'path'
@@ -142,6 +142,12 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path):
     return Checkout(tmp_path / 'a check out')
+
+
+@pytest.fixture
+def openmmlab(tmp_path):
+    """A checkout of which OpenMMLab's environment is looked at."""
+    return Checkout(tmp_path / 'a check out', 'openmmlab.txt', '.venv-openmmlab')
 
 
 @pytest.fixture
@@ -287,7 +293,7 @@ def test_nvcc_release(checkout, setup_env, monkeypatch):
 def test_build_environment(setup_env, monkeypatch):
     monkeypatch.setenv('CXXFLAGS', '-march=native')
     env = setup_env.build_environment('cpu')
-    assert env['PATH'].split(os.pathsep)[0] == os.path.join(setup_env.VENV, 'bin')
+    assert env['PATH'].split(os.pathsep)[0] == os.path.join(setup_env.STACK.venv, 'bin')
     assert env['CFLAGS'] == sysconfig.get_config_var('CFLAGS') + ' -g0'
     assert env['CXXFLAGS'].endswith(' -march=native -g0')
     assert (env['FORCE_CUDA'], env['CUDA_VISIBLE_DEVICES']) == ('0', '')
@@ -324,6 +330,21 @@ def test_sets_up_once(checkout):
     done = checkout.run()
     assert (done.returncode, done.stdout) == (0, '')
     assert checkout.calls() == []
+
+
+def test_sets_up_openmmlab_beside_it(openmmlab):
+    openmmlab.fake_venv()
+    done = openmmlab.run('--stack', 'openmmlab')
+    assert done.returncode == 0, done.stderr
+    _, (mmcv, _), (rest, _) = openmmlab.installs()
+    assert mmcv[-1] == 'mmcv' and str(openmmlab.lock) in mmcv
+    assert str(openmmlab.lock) in rest
+    assert openmmlab.stamp.exists() and openmmlab.env_file.exists()
+    assert not (openmmlab.root / '.venv').exists()
+
+    done = openmmlab.run('--stack', 'openmmlab')
+    assert (done.returncode, done.stdout) == (0, '')
+    assert openmmlab.calls() == []
 
 
 def test_sets_up_again_for_another_lock(checkout):
@@ -581,3 +602,18 @@ def test_make_names_a_python_that_is_missing(checkout):
     done = checkout.make('demo', 'PYTHON=no-such-python')
     assert done.returncode != 0
     assert 'There is no no-such-python here' in done.stderr
+
+
+def test_make_runs_the_tests_with_openmmlabs_stack(openmmlab):
+    openmmlab.fake_venv()
+    done = openmmlab.make('test-openmmlab', 'ARGS=-k loss', PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    args, *_ = openmmlab.calls()[-1]
+    assert args == ['-m', 'pytest', 'tests', '-k', 'loss']
+
+
+def test_distclean_removes_both_environments(checkout):
+    checkout.fake_venv()
+    checkout.root.joinpath('.venv-openmmlab').mkdir()
+    assert checkout.make('distclean').returncode == 0
+    assert not list(checkout.root.glob('.venv*'))
