@@ -105,7 +105,7 @@ def admit_training_state() -> None:
     function that runs code of the file's: the protection stays. Older torch is
     left alone.
     """
-    if torch.__version__ < (2, 6):
+    if torch.__version__ < '2.6':  # By number: a TorchVersion.
         return
     plain: list = [(_statistic, 'builtins.getattr')]
     for module, names in PLAIN.items():
