@@ -25,7 +25,13 @@ from ape_mmdet.studies.experiments import (
 )
 from ape_mmdet.studies.gradients import compare_forms
 from ape_mmdet.studies.report import write_report
-from ape_mmdet.studies.runs import DATASET_VARIABLE, Run, plan, resolve
+from ape_mmdet.studies.runs import (
+    DATASET_VARIABLE,
+    Run,
+    plan,
+    resolve,
+    where_trainings_run,
+)
 from ape_mmdet.studies.tables import TABLES, Row, Study
 from ape_mmdet.studies.training import Trainer
 
@@ -68,34 +74,51 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
     if args.dry_run:
         _print_plan(list(trainings.values()))
         return
-    failures = _train(list(trainings.values()), args)
-    for name, study in studies.items():
-        out = args.work_dir / args.dataset / name
-        print(write_report(study, args.dataset, runs, out))
-        print(f'\nSaved as {out}.md, .csv and .png\n')
-    if failures:
-        listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failures)
-        raise UserError(
-            f'{len(failures)} of {len(trainings)} trainings failed:\n{listed}'
+    failed = _train(list(trainings.values()), args)
+    problems = []
+    if failed:
+        listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failed)
+        problems.append(
+            f'{len(failed)} of {len(trainings)} trainings failed:\n{listed}'
         )
-    if 'section2' in studies:
-        out = args.work_dir / args.dataset / 'section2.md'
-        _add_gradients(studies['section2'], runs, out)
+    problems += _report(studies, runs, args)
+    if problems:
+        raise UserError('\n'.join(problems))
 
 
-def _add_gradients(
-    study: Study, runs: Mapping[tuple[Row, int], Run], report: Path
-) -> None:
+def _report(
+    studies: Mapping[str, Study], runs: Mapping[tuple[Row, int], Run], args: Namespace
+) -> list[str]:
+    """Print and write what was reached; what could not be told, and why."""
+    problems = []
+    # Section 2 last: its gradients take a while.
+    for name in sorted(studies, key=lambda name: name == 'section2'):
+        study = studies[name]
+        out = args.work_dir / args.dataset / name
+        gradients = ''
+        if name == 'section2':
+            try:
+                gradients = _gradients(study, runs)
+            except Exception as error:  # The rows are reported all the same.
+                problems.append(
+                    f'The gradients of section2 failed: {type(error).__name__}: {error}'
+                )
+        print(write_report(study, args.dataset, runs, out, gradients))
+        print(f'\nSaved as {out}.md, .csv and .png\n')
+    return problems
+
+
+def _gradients(study: Study, runs: Mapping[tuple[Row, int], Run]) -> str:
     """Section 2 also compares gradients, on what its default row learnt."""
-    run = next(run for (row, _), run in runs.items() if row.name == study.default)
-    compared = compare_forms(resolve(run.row, run.dataset), run.last_checkpoint)
-    text = (
-        '\n#### Gradients, relative to the error-driven update in float64\n\n'
-        f'{compared}'
-    )
-    print(text)
-    with open(report, 'a') as stream:
-        stream.write(f'{text}\n')
+    for (row, _), run in runs.items():
+        trained = run.result() is not None and run.last_checkpoint.exists()
+        if row.name == study.default and trained:
+            with where_trainings_run():
+                config = resolve(run.row, run.dataset)
+                compared = compare_forms(config, run.last_checkpoint)
+            title = 'Gradients, relative to the error-driven update in float64'
+            return f'\n\n#### {title}\n\n{compared}'
+    return ''
 
 
 def _chosen(names: Sequence[str]) -> dict[str, Study]:

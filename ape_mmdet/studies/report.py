@@ -15,7 +15,11 @@ Found = dict[int, dict[str, float]]
 
 
 def write_report(
-    study: Study, dataset: str, runs: Mapping[tuple[Row, int], Run], out: Path
+    study: Study,
+    dataset: str,
+    runs: Mapping[tuple[Row, int], Run],
+    out: Path,
+    more: str = '',
 ) -> str:
     """Write a study as Markdown, CSV and a plot.
 
@@ -25,6 +29,7 @@ def write_report(
         runs: Trainings by row and seed, those of other studies among them.
             What has not ended is left out.
         out: Path of the three files, without suffix.
+        more: What the Markdown says after the table.
 
     Returns:
         The Markdown.
@@ -35,7 +40,7 @@ def write_report(
         if row in found and result is not None:
             found[row][seed] = result
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = as_markdown(study, found)
+    text = as_markdown(study, found) + more
     out.with_suffix('.md').write_text(text + '\n')
     _write_csv(found, out.with_suffix('.csv'))
     _draw(study, found, out.with_suffix('.png'))

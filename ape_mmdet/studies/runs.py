@@ -205,6 +205,18 @@ def resolve(row: Row, dataset: str) -> Config:
     return config
 
 
+@contextmanager
+def where_trainings_run() -> Iterator[None]:
+    """Work in the folder that paths in configs are relative to."""
+    before = Path.cwd()
+    if IN_CLONE:
+        os.chdir(HOME)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def _digest(config: Config, gpus: int) -> str:
     content = json.dumps([config.to_dict(), gpus], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]

@@ -14,7 +14,17 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies import EXPERIMENTS, TABLES, TUNING, Row, Run, Study, plan, runs
+from ape_mmdet.studies import (
+    EXPERIMENTS,
+    TABLES,
+    TUNING,
+    Row,
+    Run,
+    Study,
+    command,
+    plan,
+    runs,
+)
 from ape_mmdet.studies.command import GROUPS, reproduce
 from ape_mmdet.studies.runs import resolve
 
@@ -250,6 +260,56 @@ def test_it_can_be_called_from_anywhere(trainings, monkeypatch, tmp_path):
     monkeypatch.chdir(elsewhere)
     reproduce(['table2', '--dataset', 'bccd', '--seeds', '1', '--work-dir', 'here'])
     assert len(list(elsewhere.glob('here/bccd/*/seed0/result.json'))) == 6
+
+
+@pytest.fixture
+def section2(trainings, monkeypatch):
+    """Arguments for Section 2; its default row leaves a checkpoint."""
+    monkeypatch.setattr(
+        command, 'compare_forms', lambda *_: f'compared in {Path.cwd()}'
+    )
+    monkeypatch.setattr(Run, 'finish', leave_a_checkpoint(Run.finish))
+    options = ['--dataset', 'bccd', '--seeds', '1', '--work-dir', str(trainings)]
+    return ['section2', *options]
+
+
+def leave_a_checkpoint(finish):
+    def finish_and_leave_it(run: Run, status: int) -> None:
+        run.last_checkpoint.touch()
+        finish(run, status)
+
+    return finish_and_leave_it
+
+
+def test_gradients_are_compared_where_trainings_run(
+    section2, trainings, repository, monkeypatch
+):
+    monkeypatch.chdir(trainings)
+    reproduce(section2)
+    report = (trainings / 'bccd/section2.md').read_text()
+    assert report.endswith(f'compared in {repository}\n')
+    assert Path.cwd() == trainings
+
+
+def test_gradients_are_compared_beside_a_row_that_failed(
+    section2, trainings, monkeypatch
+):
+    monkeypatch.setenv('BROKEN', 'retinanet_ap_cross_entropy')
+    with pytest.raises(UserError, match='1 of 3 trainings failed'):
+        reproduce(section2)
+    assert 'compared in' in (trainings / 'bccd/section2.md').read_text()
+
+
+def test_a_comparison_that_fails_is_told_and_spares_the_table(
+    section2, trainings, monkeypatch
+):
+    monkeypatch.setattr(command, 'compare_forms', lambda *_: {}['logits'])
+    with pytest.raises(UserError, match='gradients of section2 failed: KeyError'):
+        reproduce(section2)
+    assert '| cross-entropy form' in (trainings / 'bccd/section2.md').read_text()
+    for checkpoint in trainings.glob('bccd/*/*/*.pth'):
+        checkpoint.unlink()
+    reproduce(section2)  # There is nothing to compare.
 
 
 def test_half_a_line_in_a_log_fails_no_row(trainings):
