@@ -74,14 +74,19 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
     if args.dry_run:
         _print_plan(list(trainings.values()))
         return
-    failed = _train(list(trainings.values()), args)
+    failed: list[tuple[Run, str]] = []
     problems = []
+    trainer = Trainer(args.gpus, args.jobs)
+    try:
+        _train(list(trainings.values()), trainer, failed)
+    finally:
+        # Interrupted as well: what has ended is told.
+        problems += _report(studies, runs, args)
     if failed:
         listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failed)
-        problems.append(
-            f'{len(failed)} of {len(trainings)} trainings failed:\n{listed}'
+        problems.insert(
+            0, f'{len(failed)} of {len(trainings)} trainings failed:\n{listed}'
         )
-    problems += _report(studies, runs, args)
     if problems:
         raise UserError('\n'.join(problems))
 
@@ -177,11 +182,12 @@ def _print_plan(runs: Sequence[Run]) -> None:
         print(f'{state} {DATASET_VARIABLE}={run.dataset} {command}')
 
 
-def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
-    """Train what is not done, with a progress bar; what failed, and why."""
+def _train(
+    runs: Sequence[Run], trainer: Trainer, failed: list[tuple[Run, str]]
+) -> None:
+    """Train what is not done, with a progress bar; note what failed, and why."""
     todo = [run for run in runs if run.result() is None]
     print(f'{len(runs)} trainings, {len(runs) - len(todo)} of them done before')
-    failures = []
     bar = Progress(
         TextColumn('{task.description}'),
         BarColumn(),
@@ -197,7 +203,7 @@ def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
     def on_end(run: Run, failure: str | None) -> None:
         title = f'{run.row.name}, seed {run.seed}'
         if failure is not None:
-            failures.append((run, failure))
+            failed.append((run, failure))
             bar.console.print(f'{title} failed: {failure}')
         elif (result := run.result()) is not None:
             bar.console.print(f'{title}: AP {result["ap"]:.1f}')
@@ -205,5 +211,4 @@ def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
 
     with bar:
         task = bar.add_task('Training', total=len(todo))
-        Trainer(args.gpus, args.jobs).train(todo, on_end)
-    return failures
+        trainer.train(todo, on_end)

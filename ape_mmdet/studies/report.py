@@ -1,7 +1,8 @@
 """Tables and a plot of what the rows of a study reached."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -41,10 +42,21 @@ def write_report(
             found[row][seed] = result
     out.parent.mkdir(parents=True, exist_ok=True)
     text = as_markdown(study, found) + more
-    out.with_suffix('.md').write_text(text + '\n')
-    _write_csv(found, out.with_suffix('.csv'))
-    _draw(study, found, out.with_suffix('.png'))
+    with _replacing(out.with_suffix('.md')) as file:
+        file.write_text(text + '\n', encoding='utf-8')
+    with _replacing(out.with_suffix('.csv')) as file:
+        _write_csv(found, file)
+    with _replacing(out.with_suffix('.png')) as file:
+        _draw(study, found, file)
     return text
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Where to write what then takes the place of a file, whole or not at all."""
+    partial = file.with_stem(f'{file.stem}.partial')
+    yield partial
+    partial.replace(file)
 
 
 def as_markdown(study: Study, found: Mapping[Row, Found]) -> str:
@@ -101,7 +113,7 @@ def _difference(study: Study, row: Row, found: Mapping[Row, Found]) -> str:
 
 def _write_csv(found: Mapping[Row, Found], file: Path) -> None:
     """One line for each training."""
-    with open(file, 'w', newline='') as stream:
+    with open(file, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.writer(stream)
         writer.writerow(['config', 'row', 'seed', *METRICS, 'published_ap'])
         for row, results in found.items():
@@ -119,7 +131,7 @@ def read_csv(study: Study, file: Path) -> dict[Row, Found]:
     """
     rows = {row.label: row for row in study.rows}
     found: dict[Row, Found] = {}
-    with open(file, newline='') as stream:
+    with open(file, newline='', encoding='utf-8') as stream:
         for line in csv.DictReader(stream):
             figures = {name: float(line[name]) for name in METRICS}
             found.setdefault(rows[line['row']], {})[int(line['seed'])] = figures

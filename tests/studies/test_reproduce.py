@@ -23,10 +23,12 @@ from ape_mmdet.studies import (
     Study,
     command,
     plan,
+    report,
     runs,
 )
 from ape_mmdet.studies.command import GROUPS, reproduce
 from ape_mmdet.studies.runs import resolve
+from ape_mmdet.studies.training import Trainer
 
 # Stands for a training: logs a validation, an earlier one and a lower.
 TRAINING = """
@@ -77,13 +79,13 @@ def test_every_row_is_trained_once_and_reported(trainings, capsys):
     assert len(starts) == 2 * len(TABLES['table2'].rows)
     assert {file.read_text() for file in starts} == {'bccd '}
 
-    report = (trainings / 'bccd' / 'table2.md').read_text()
-    assert report in capsys.readouterr().out
+    text = (trainings / 'bccd' / 'table2.md').read_text()
+    assert text in capsys.readouterr().out
     # retinanet_ap_lambda8 has 20 letters: 30 + 2, and one more with seed 1.
     rank = '| rank⁺ + rank⁻ | 2 | 32.5 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | default |'
-    assert f'{rank} 37.3 (57.4 / 38.9) |' in report
+    assert f'{rank} 37.3 (57.4 / 38.9) |' in text
     row = '| N_neg, T = 0.2 | 2 | 32.7 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | +0.2 ± 0.0 |'
-    assert row in report
+    assert row in text
     assert (trainings / 'bccd' / 'table2.png').stat().st_size
     csv = (trainings / 'bccd' / 'table2.csv').read_text().splitlines()
     assert csv[1] == 'retinanet_ap_lambda8,rank⁺ + rank⁻,0,32.000,60.000,20.000,37.3'
@@ -286,8 +288,8 @@ def test_gradients_are_compared_where_trainings_run(
 ):
     monkeypatch.chdir(trainings)
     reproduce(section2)
-    report = (trainings / 'bccd/section2.md').read_text()
-    assert report.endswith(f'compared in {repository}\n')
+    text = (trainings / 'bccd/section2.md').read_text()
+    assert text.endswith(f'compared in {repository}\n')
     assert Path.cwd() == trainings
 
 
@@ -310,6 +312,36 @@ def test_a_comparison_that_fails_is_told_and_spares_the_table(
     for checkpoint in trainings.glob('bccd/*/*/*.pth'):
         checkpoint.unlink()
     reproduce(section2)  # There is nothing to compare.
+
+
+FIGURES = json.dumps(dict(ap=32, ap50=60, ap75=20))
+
+
+def test_an_interrupted_study_is_reported(trainings, monkeypatch):
+    def interrupted(self, todo: list[Run], *_) -> None:
+        todo[0].work_dir.mkdir(parents=True)
+        (todo[0].work_dir / 'result.json').write_text(FIGURES)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, 'train', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert '| rank⁺ + rank⁻ | 1 | 32.0 |' in (trainings / 'bccd/table2.md').read_text()
+    assert not list(trainings.glob('bccd/*.partial.*'))
+
+
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(trainings, monkeypatch):
+    reproduce(arguments(trainings, '--seeds', '1'))
+    before = (trainings / 'bccd/table2.csv').read_text()
+
+    def cut_off(found, file: Path) -> None:
+        file.write_text('config,')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(report, '_write_csv', cut_off)
+    with pytest.raises(OSError, match='No space'):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert (trainings / 'bccd/table2.csv').read_text() == before
 
 
 def test_half_a_line_in_a_log_fails_no_row(trainings):
