@@ -100,6 +100,8 @@ def _report(
     for name in sorted(studies, key=lambda name: name == 'section2'):
         study = studies[name]
         out = args.work_dir / args.dataset / name
+        if args.gpus > 1:  # Other batches: another table.
+            out = out.with_name(f'{name}_{args.gpus}gpus')
         gradients = ''
         if name == 'section2':
             try:

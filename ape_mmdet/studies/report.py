@@ -28,7 +28,8 @@ def write_report(
         study: The table.
         dataset: That of the trainings.
         runs: Trainings by row and seed, those of other studies among them.
-            What has not ended is left out.
+            What has not ended is left out; other seeds of these rows that
+            have are there, unless the study has seeds of its own.
         out: Path of the three files, without suffix.
         more: What the Markdown says after the table.
 
@@ -36,10 +37,12 @@ def write_report(
         The Markdown.
     """
     found: dict[Row, Found] = {row: {} for row in study.rows_for(dataset)}
-    for (row, seed), run in runs.items():
-        result = run.result()
-        if row in found and result is not None:
-            found[row][seed] = result
+    for row in found:
+        planned = next(run for (other, _), run in runs.items() if other == row)
+        for run in planned.of_all_seeds():
+            result = run.result()
+            if result is not None and run.seed in (study.seeds or [run.seed]):
+                found[row][run.seed] = result
     out.parent.mkdir(parents=True, exist_ok=True)
     text = as_markdown(study, found) + more
     with _replacing(out.with_suffix('.md')) as file:

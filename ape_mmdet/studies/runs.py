@@ -57,6 +57,18 @@ class Run(NamedTuple):
         file = self.work_dir / RESULT_FILE
         return json.loads(file.read_text()) if file.exists() else None
 
+    def of_all_seeds(self) -> list['Run']:
+        """It and what else was begun of its row, in the order of seeds."""
+        begun = {
+            int(folder.name.removeprefix('seed'))
+            for folder in self.work_dir.parent.glob('seed*')
+            if folder.name.removeprefix('seed').isdecimal()
+        }
+        return [
+            self._replace(seed=seed, work_dir=self.work_dir.with_name(f'seed{seed}'))
+            for seed in sorted(begun | {self.seed})
+        ]
+
     def command(self) -> list[str]:
         """The command line that trains it, or goes on where it was cut off.
 

@@ -344,6 +344,17 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(trainings, monke
     assert (trainings / 'bccd/table2.csv').read_text() == before
 
 
+def test_fewer_seeds_or_more_gpus_take_nothing_from_a_report(trainings):
+    reproduce(arguments(trainings, '--seeds', '2'))
+    names = ('table2.md', 'table2.csv')
+    before = [(trainings / 'bccd' / name).read_text() for name in names]
+    reproduce(arguments(trainings, '--seeds', '1'))
+    reproduce(arguments(trainings, '--seeds', '1', '--gpus', '2'))
+    assert [(trainings / 'bccd' / name).read_text() for name in names] == before
+    more = (trainings / 'bccd/table2_2gpus.csv').read_text().splitlines()
+    assert len(more) == 1 + len(TABLES['table2'].rows)
+
+
 def test_half_a_line_in_a_log_fails_no_row(trainings):
     reproduce(arguments(trainings, '--seeds', '1'))
     run_dir = next(trainings.glob('bccd/*/seed0'))
