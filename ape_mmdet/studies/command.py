@@ -211,6 +211,12 @@ def _train(
             bar.console.print(f'{title}: AP {result["ap"]:.1f}')
         bar.advance(task)
 
+    def on_wait(run: Run) -> None:
+        bar.console.print(
+            f'{run.row.name}, seed {run.seed} is being trained by another process: '
+            'it is waited for at the end'
+        )
+
     with bar:
         task = bar.add_task('Training', total=len(todo))
-        trainer.train(todo, on_end)
+        trainer.train(todo, on_end, on_wait)

@@ -31,6 +31,10 @@ RESULT_FILE = 'result.json'
 METRICS = {'ap': 'bbox_mAP', 'ap50': 'bbox_mAP_50', 'ap75': 'bbox_mAP_75'}
 
 
+class InProgress(RuntimeError):
+    """Another process is training the run."""
+
+
 class Run(NamedTuple):
     """The training of one row with one seed.
 
@@ -93,19 +97,42 @@ class Run(NamedTuple):
             f'train_cfg.val_interval={self.epochs}',
         ]
 
-    def start(self, environment: dict[str, str]) -> subprocess.Popen:
+    @contextmanager
+    def locked(self, patience: float | None = None) -> Iterator[int]:
+        """The descriptor of a lock on its folder.
+
+        Args:
+            patience: Seconds to wait for it, :data:`PATIENCE` by default.
+
+        Raises:
+            InProgress: Another process is training it.
+        """
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        give_up = time.monotonic() + (PATIENCE if patience is None else patience)
+        with open(self.work_dir / 'lock', 'w') as stream:
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > give_up:
+                        raise InProgress(
+                            f'another process is training in {self.work_dir}'
+                        ) from error
+                    time.sleep(0.1)
+            yield stream.fileno()
+
+    def start(self, environment: dict[str, str], lock: int) -> subprocess.Popen:
         """Start training it; what it prints goes to ``train.log``.
 
         The process leads a group, in which its workers are.
 
-        Raises:
-            RuntimeError: Another process is training it.
+        Args:
+            environment: Variables for it.
+            lock: From :meth:`locked`. All processes of the training hold it too,
+                until the last of them ends.
         """
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        with (
-            _locked(self.work_dir / 'lock') as lock,
-            open(self.work_dir / 'train.log', 'a') as log,
-        ):
+        with open(self.work_dir / 'train.log', 'a') as log:
             # Cut off after its last checkpoint, it would not be validated.
             if self._last_validation() is None:
                 self.last_checkpoint.unlink(missing_ok=True)
@@ -117,7 +144,6 @@ class Run(NamedTuple):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Holds the lock until the last process of the training ends.
                 pass_fds=[lock],
             )
 
@@ -245,25 +271,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[int]:
-    """The descriptor of a file that no other process has locked.
-
-    Raises:
-        RuntimeError: One has, and keeps it.
-    """
-    give_up = time.monotonic() + PATIENCE
-    with open(file, 'w') as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > give_up:
-                    raise RuntimeError(
-                        f'another process is training in {file.parent}'
-                    ) from error
-                time.sleep(0.1)
-        yield stream.fileno()

@@ -11,9 +11,10 @@ from threading import Lock
 import torch
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies.runs import Run
+from ape_mmdet.studies.runs import InProgress, Run
 
 FIRST_PORT = 29500
+REQUESTS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Trainer:
@@ -47,48 +48,81 @@ class Trainer:
         self._starting = Lock()
 
     def train(
-        self, runs: Sequence[Run], on_end: Callable[[Run, str | None], None]
+        self,
+        runs: Sequence[Run],
+        on_end: Callable[[Run, str | None], None],
+        on_wait: Callable[[Run], None],
     ) -> None:
         """Train all runs.
 
         Args:
             runs: What to train.
             on_end: Called after each with the reason why it failed, or None.
+            on_wait: Called for each that another process is training. When all
+                others have ended it is waited for, and trained if need be.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C or a request to terminate; the trainings
-                in progress have been stopped.
+            KeyboardInterrupt: Ctrl-C, a request to terminate or a terminal that
+                was closed; the trainings in progress have been stopped.
         """
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = {name: signal.getsignal(name) for name in REQUESTS_TO_END}
+        for name, handler in before.items():
+            if handler != signal.SIG_IGN:  # As nohup has it.
+                signal.signal(name, _interrupt)
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                for _ in pool.map(lambda run: self._train_one(run, on_end), runs):
+                elsewhere = []
+                for run, ended in zip(
+                    runs, pool.map(lambda run: self._train_one(run, on_end), runs)
+                ):
+                    if not ended:
+                        on_wait(run)
+                        elsewhere.append(run)
+                for _ in pool.map(lambda run: self._wait_for(run, on_end), elsewhere):
                     pass
             except BaseException:
                 self._stop()
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:
-                signal.signal(signal.SIGTERM, before)
+                for name, handler in before.items():
+                    signal.signal(name, handler)
 
-    def _train_one(self, run: Run, on_end: Callable[[Run, str | None], None]) -> None:
+    def _wait_for(self, run: Run, on_end: Callable[[Run, str | None], None]) -> None:
+        while not self._stopped and not self._train_one(run, on_end, patience=1):
+            pass
+
+    def _train_one(
+        self,
+        run: Run,
+        on_end: Callable[[Run, str | None], None],
+        patience: float | None = None,
+    ) -> bool:
+        """Whether its training has ended; False where another process is at it."""
         slot = self._slots.get()
         try:
-            with self._starting:
-                if self._stopped:
-                    return
-                process = run.start(self._environment(slot))
-                self._processes.append(process)
-            status = process.wait()
-            if self._stopped:
-                return
-            run.finish(status)
+            # Until its figures are noted, no other process may begin it anew.
+            with run.locked(patience) as lock:
+                # Another process may have trained it since the plan was made.
+                if run.result() is None:
+                    with self._starting:
+                        if self._stopped:
+                            return True
+                        process = run.start(self._environment(slot), lock)
+                        self._processes.append(process)
+                    status = process.wait()
+                    if self._stopped:
+                        return True
+                    run.finish(status)
+        except InProgress:
+            return False
         except Exception as error:  # Of this training, whatever it is.
             on_end(run, f'{type(error).__name__}: {error}')
         else:
             on_end(run, None)
         finally:
             self._slots.put(slot)
+        return True
 
     def _environment(self, slot: int) -> dict[str, str]:
         """What keeps a training out of the way of those beside it."""

@@ -1,5 +1,6 @@
 """tools/reproduce.py trains what is not done, and reports all of it."""
 
+import fcntl
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from ape_mmdet.studies import (
     runs,
 )
 from ape_mmdet.studies.command import GROUPS, reproduce
-from ape_mmdet.studies.runs import resolve
+from ape_mmdet.studies.runs import InProgress, resolve
 from ape_mmdet.studies.training import Trainer
 
 # Stands for a training: logs a validation, an earlier one and a lower.
@@ -366,21 +367,6 @@ def test_half_a_line_in_a_log_fails_no_row(trainings):
     assert (run_dir / 'result.json').exists()
 
 
-def test_a_refused_start_leaves_the_checkpoints_alone(run, monkeypatch):
-    """Those of a training in progress, which validates its last epoch."""
-    monkeypatch.setattr(runs, 'PATIENCE', 0.5)
-    monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
-    process = run.start({})
-    run.last_checkpoint.touch()
-    try:
-        with pytest.raises(RuntimeError, match='another process is training'):
-            run.start({})
-        assert run.last_checkpoint.exists()
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A training that did not begin."""
@@ -393,24 +379,62 @@ def test_a_last_epoch_without_validation_is_trained_again(run, monkeypatch):
     run.work_dir.mkdir()
     for epoch in (5, 6):
         (run.work_dir / f'epoch_{epoch}.pth').touch()
-    assert run.start({}).wait() == 0
+    assert start(run).wait() == 0
     assert [file.name for file in run.work_dir.glob('*.pth')] == ['epoch_5.pth']
     with pytest.raises(RuntimeError, match='epoch 6 was not validated'):
         run.finish(0)
 
 
+def start(run: Run) -> subprocess.Popen:
+    """Start a run as its lock is left to its processes alone."""
+    with run.locked() as lock:
+        return run.start({}, lock)
+
+
 def test_a_training_in_progress_is_left_alone(run, monkeypatch):
+    """Its processes hold the lock, whatever has become of what started them."""
     monkeypatch.setattr(runs, 'PATIENCE', 0.5)
     monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
-    process = run.start({})
+    process = start(run)
     try:
-        with pytest.raises(RuntimeError, match='another process is training'):
-            run.start({})
+        with pytest.raises(InProgress, match='another process is training'):
+            start(run)
     finally:
         process.kill()
         process.wait()
     monkeypatch.setattr(Run, 'command', lambda _: ['true'])
-    assert run.start({}).wait() == 0
+    assert start(run).wait() == 0
+
+
+def test_what_another_process_trains_is_waited_for(run, monkeypatch):
+    """It is neither a failure nor trained again."""
+    monkeypatch.setattr(runs, 'PATIENCE', 0.2)
+    ended, waited = [], []
+
+    def on_wait(run: Run) -> None:
+        waited.append(run)
+        (run.work_dir / 'result.json').write_text(FIGURES)
+        other.close()  # Its lock is free.
+
+    monkeypatch.setattr(Run, 'start', lambda *_: pytest.fail('trained again'))
+    run.work_dir.mkdir(parents=True)
+    other = open(run.work_dir / 'lock', 'w')
+    fcntl.flock(other, fcntl.LOCK_EX)
+    Trainer(1, 1).train([run], lambda *end: ended.append(end), on_wait)
+    assert (ended, waited) == ([(run, None)], [run])
+
+
+def test_a_training_is_locked_until_its_figures_are_noted(run, monkeypatch):
+    def finish(run: Run, status: int) -> None:
+        with pytest.raises(InProgress), run.locked(patience=0):
+            pass
+        finished.append(run)
+
+    finished = []
+    monkeypatch.setattr(Run, 'command', lambda _: ['true'])
+    monkeypatch.setattr(Run, 'finish', finish)
+    Trainer(1, 1).train([run], lambda run, failure: None, lambda run: None)
+    assert finished == [run]
 
 
 SLOW = """
@@ -422,14 +446,15 @@ reproduce(sys.argv[1:])
 """
 
 
-def test_a_request_to_end_ends_the_trainings_too(tmp_path):
+@pytest.mark.parametrize('request_to_end', [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_ends_the_trainings_too(tmp_path, request_to_end):
     command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     give_up = time.monotonic() + 300
     while len(list(tmp_path.glob('bccd/*/*/lock'))) < 2:
         assert time.monotonic() < give_up and process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(request_to_end)
     process.communicate(timeout=120)
     assert process.returncode
     # Only two were started, and both have ended: their locks are free.
