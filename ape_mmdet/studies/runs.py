@@ -131,7 +131,17 @@ class Run(NamedTuple):
             environment: Variables for it.
             lock: From :meth:`locked`. All processes of the training hold it too,
                 until the last of them ends.
+
+        Raises:
+            RuntimeError: Its config has changed since it was planned.
         """
+        # The folder's name says what its figures are of.
+        config = resolve(self.row, self.dataset)
+        if _folder(self.row, config, self.gpus) != self.work_dir.parent.name:
+            raise RuntimeError(
+                f'configs/{self.row.config}.py or what it inherits from has changed '
+                'since the study began: start it again to train the row as it is now'
+            )
         with open(self.work_dir / 'train.log', 'a') as log:
             # Cut off after its last checkpoint, it would not be validated.
             if self._last_validation() is None:
@@ -214,7 +224,7 @@ def plan(
         for row in study.rows_for(dataset):
             config = resolve(row, dataset)
             processes = row.gpus or gpus
-            folder = f'{row.name}-{_digest(config, processes)}'
+            folder = _folder(row, config, processes)
             for seed in study.seeds or range(num_seeds):
                 runs[row, seed] = Run(
                     row,
@@ -226,6 +236,11 @@ def plan(
                 )
     # All rows with one seed first: an interrupted study can be compared.
     return dict(sorted(runs.items(), key=lambda item: item[1].seed))
+
+
+def _folder(row: Row, config: Config, gpus: int) -> str:
+    """The name of a row's folder: what is trained, and a digest of how."""
+    return f'{row.name}-{_digest(config, gpus)}'
 
 
 def resolve(row: Row, dataset: str) -> Config:

@@ -370,19 +370,30 @@ def test_half_a_line_in_a_log_fails_no_row(trainings):
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A training that did not begin."""
-    return Run(Row('retinanet_ape', 'x'), 'bccd', 0, 1, 6, tmp_path / 'run')
+    row = Row('retinanet_ape', 'x')
+    (planned,) = plan([Study('x', (row,), row.name)], 'bccd', 1, tmp_path).values()
+    return planned
 
 
 def test_a_last_epoch_without_validation_is_trained_again(run, monkeypatch):
     """Cut off between checkpoint and validation, it would never be validated."""
     monkeypatch.setattr(Run, 'command', lambda _: ['true'])
-    run.work_dir.mkdir()
+    run.work_dir.mkdir(parents=True)
     for epoch in (5, 6):
         (run.work_dir / f'epoch_{epoch}.pth').touch()
     assert start(run).wait() == 0
     assert [file.name for file in run.work_dir.glob('*.pth')] == ['epoch_5.pth']
     with pytest.raises(RuntimeError, match='epoch 6 was not validated'):
         run.finish(0)
+
+
+def test_a_config_that_changes_after_the_plan_is_not_trained(run, monkeypatch):
+    """Its figures would stand in the folder of another."""
+    changed = resolve(run.row, 'bccd')
+    changed.optim_wrapper.optimizer.lr = 1.0
+    monkeypatch.setattr(runs, 'resolve', lambda *_: changed)
+    with pytest.raises(RuntimeError, match='retinanet_ape.py .* has changed'):
+        start(run)
 
 
 def start(run: Run) -> subprocess.Popen:
