@@ -202,17 +202,21 @@ def _train(
         console=Console(stderr=True),
     )
 
+    def say(text: str) -> None:
+        # Names and paths may have brackets, Rich's markup.
+        bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def on_end(run: Run, failure: str | None) -> None:
         title = f'{run.row.name}, seed {run.seed}'
         if failure is not None:
             failed.append((run, failure))
-            bar.console.print(f'{title} failed: {failure}')
+            say(f'{title} failed: {failure}')
         elif (result := run.result()) is not None:
-            bar.console.print(f'{title}: AP {result["ap"]:.1f}')
+            say(f'{title}: AP {result["ap"]:.1f}')
         bar.advance(task)
 
     def on_wait(run: Run) -> None:
-        bar.console.print(
+        say(
             f'{run.row.name}, seed {run.seed} is being trained by another process: '
             'it is waited for at the end'
         )

@@ -58,8 +58,10 @@ class Run(NamedTuple):
 
     def result(self) -> dict[str, float] | None:
         """``ap``, ``ap50`` and ``ap75`` in percent, None before it has ended."""
-        file = self.work_dir / RESULT_FILE
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads((self.work_dir / RESULT_FILE).read_text())
+        except (FileNotFoundError, ValueError):  # A full disk cuts files off.
+            return None
 
     def of_all_seeds(self) -> list['Run']:
         """It and what else was begun of its row, in the order of seeds."""
@@ -178,7 +180,10 @@ class Run(NamedTuple):
             name: 100 * last[f'coco/{metric}'] for name, metric in METRICS.items()
         }
         partial = self.work_dir / f'{RESULT_FILE}.partial'
-        partial.write_text(json.dumps(figures))
+        with open(partial, 'w') as stream:
+            json.dump(figures, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(self.work_dir / RESULT_FILE)
         if self.last_checkpoint.exists():
             for checkpoint in self.work_dir.glob('*.pth'):

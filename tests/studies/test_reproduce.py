@@ -356,6 +356,25 @@ def test_fewer_seeds_or_more_gpus_take_nothing_from_a_report(trainings):
     assert len(more) == 1 + len(TABLES['table2'].rows)
 
 
+@pytest.mark.parametrize('text', ['', '{"ap": 3'])
+def test_a_result_that_was_cut_off_is_none(run, text):
+    run.work_dir.mkdir(parents=True)
+    (run.work_dir / 'result.json').write_text(text)
+    assert run.result() is None
+
+
+def test_brackets_in_a_failure_stop_no_study(trainings, monkeypatch, capsys):
+    failure = 'see ' + 10 * '/a/long/path' + ' [/x] [red]'
+
+    def finish(run: Run, status: int) -> None:
+        raise RuntimeError(failure)
+
+    monkeypatch.setattr(Run, 'finish', finish)
+    with pytest.raises(UserError, match='6 of 6 trainings failed'):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert capsys.readouterr().err.count(failure) == 6
+
+
 def test_half_a_line_in_a_log_fails_no_row(trainings):
     reproduce(arguments(trainings, '--seeds', '1'))
     run_dir = next(trainings.glob('bccd/*/seed0'))
