@@ -76,7 +76,9 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         return
     failed: list[tuple[Run, str]] = []
     problems = []
-    trainer = Trainer(args.gpus, args.jobs)
+    # Some rows have a number of their own.
+    gpus = max(run.gpus for run in trainings.values())
+    trainer = Trainer(gpus, args.jobs)
     try:
         _train(list(trainings.values()), trainer, failed)
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ import torch
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies.runs import InProgress, Run
 
-FIRST_PORT = 29500
 REQUESTS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -21,7 +21,7 @@ class Trainer:
     """Trains runs, some of them at a time.
 
     Args:
-        gpus: Of each training.
+        gpus: The most that a training has.
         jobs: Trainings at a time. Each gets GPUs of its own, or its share of
             the cores.
 
@@ -108,7 +108,7 @@ class Trainer:
                     with self._starting:
                         if self._stopped:
                             return True
-                        process = run.start(self._environment(slot), lock)
+                        process = run.start(self._environment(run, slot), lock)
                         self._processes.append(process)
                     status = process.wait()
                     if self._stopped:
@@ -124,16 +124,16 @@ class Trainer:
             self._slots.put(slot)
         return True
 
-    def _environment(self, slot: int) -> dict[str, str]:
+    def _environment(self, run: Run, slot: int) -> dict[str, str]:
         """What keeps a training out of the way of those beside it."""
+        share = {'PORT': str(_free_port())}
         if self.jobs == 1:
-            return {}
-        share = {'PORT': str(FIRST_PORT + slot)}
+            return share
         if self._devices:
             first = slot * self.gpus
-            devices = self._devices[first : first + self.gpus]
+            devices = self._devices[first : first + run.gpus]
             share['CUDA_VISIBLE_DEVICES'] = ','.join(devices)
-        threads = (os.cpu_count() or 1) // self.jobs // self.gpus
+        threads = (os.cpu_count() or 1) // self.jobs // run.gpus
         return {**share, 'OMP_NUM_THREADS': str(max(1, threads))}
 
     def _stop(self) -> None:
@@ -152,6 +152,13 @@ def _visible_gpus() -> list[str]:
     if listed is None:
         return [str(i) for i in range(torch.cuda.device_count())]
     return [device.strip() for device in listed.split(',')]
+
+
+def _free_port() -> int:
+    """For the processes of a training to meet, other users' among their neighbours."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def _interrupt(*_: object) -> None:

@@ -109,8 +109,31 @@ def test_trainings_at_a_time_have_their_own_gpus_cores_and_port(trainings, monke
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4, 5,6,7')
     monkeypatch.setattr(os, 'cpu_count', lambda: 8)
     reproduce(arguments(trainings, '--seeds', '1', '--jobs', '2', '--gpus', '2'))
-    shares = {file.read_text() for file in trainings.glob('bccd/*/seed0/share.txt')}
-    assert shares == {'2 4,5 29500', '2 6,7 29501'}
+    shares = shares_of(trainings)
+    assert {tuple(share[:2]) for share in shares} == {('2', '4,5'), ('2', '6,7')}
+    ports = [int(port) for *_, port in shares]
+    assert len(set(ports)) > 1 and 29500 not in ports
+
+
+def shares_of(trainings: Path) -> list[list[str]]:
+    """Threads, GPUs and port of every training with seed 0."""
+    files = trainings.glob('bccd/*/seed0/share.txt')
+    return [file.read_text().split() for file in files]
+
+
+def test_rows_with_a_number_of_processes_get_as_many_gpus(trainings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 16)
+    sync = ['sync', *arguments(trainings, '--seeds', '1', '--jobs', '2')[1:]]
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3')
+    with pytest.raises(UserError, match='2 x 4 GPUs'):
+        reproduce(sync)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3,4,5,6,7')
+    reproduce(sync)
+    processes = [len(gpus.split(',')) for _, gpus, _ in shares_of(trainings)]
+    assert sorted(processes) == [1, 2, 2, 4, 4]
+    for threads, gpus, _ in shares_of(trainings):
+        assert int(threads) * len(gpus.split(',')) == 8
 
 
 def test_more_jobs_than_gpus_are_refused(trainings, monkeypatch):
