@@ -3,6 +3,7 @@
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -10,10 +11,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies.experiments import (
@@ -186,6 +189,19 @@ def _print_plan(runs: Sequence[Run]) -> None:
         print(f'{state} {DATASET_VARIABLE}={run.dataset} {command}')
 
 
+class TimeLeftColumn(ProgressColumn):
+    """By the pace since the start: trainings take minutes to days, and end together.
+
+    Rich's own measures from the first that has ended.
+    """
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or task.elapsed is None:
+            return Text('-:--:--')
+        seconds = task.elapsed / task.completed * (task.remaining or 0)
+        return Text(str(timedelta(seconds=int(seconds))))
+
+
 def _train(
     runs: Sequence[Run], trainer: Trainer, failed: list[tuple[Run, str]]
 ) -> None:
@@ -198,9 +214,7 @@ def _train(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn('left:'),
-        TimeRemainingColumn(),
-        # Trainings take minutes to days: the pace of all of them counts.
-        speed_estimate_period=float('inf'),
+        TimeLeftColumn(),
         console=Console(stderr=True),
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
+from rich.progress import Progress
 
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies import (
@@ -396,6 +397,17 @@ def test_brackets_in_a_failure_stop_no_study(trainings, monkeypatch, capsys):
     with pytest.raises(UserError, match='6 of 6 trainings failed'):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert capsys.readouterr().err.count(failure) == 6
+
+
+def test_the_time_left_goes_by_all_that_has_ended():
+    """Half of the trainings, which ended together, took ten seconds."""
+    seconds = [0.0]
+    progress = Progress(get_time=lambda: seconds[0])
+    task = progress.tasks[progress.add_task('x', total=4)]
+    assert str(command.TimeLeftColumn().render(task)) == '-:--:--'
+    seconds[0] = 10.0
+    progress.advance(task.id, 2)
+    assert str(command.TimeLeftColumn().render(task)) == '0:00:10'
 
 
 def test_half_a_line_in_a_log_fails_no_row(trainings):
