@@ -74,8 +74,10 @@ def as_markdown(study: Study, found: Mapping[Row, Found]) -> str:
         f'| {" | ".join(titles)} |',
         '|---' + '|---:' * (len(titles) - 1) + '|',
     ]
+    most = max(map(len, found.values()), default=0)
     for row, results in found.items():
-        cells = [row.label, str(len(results))]
+        seeds = f'{len(results)} of {most}' if len(results) < most else str(most)
+        cells = [row.label, seeds]
         cells += [
             _spread([result[name] for result in results.values()]) for name in METRICS
         ]
@@ -110,8 +112,13 @@ def _difference(study: Study, row: Row, found: Mapping[Row, Found]) -> str:
         return ''
     differences = [found[row][seed]['ap'] - default[seed]['ap'] for seed in shared]
     if len(differences) == 1:
-        return f'{differences[0]:+.1f}'
-    return f'{mean(differences):+.1f} ± {stdev(differences):.1f}'
+        return _signed(differences[0])
+    return f'{_signed(mean(differences))} ± {stdev(differences):.1f}'
+
+
+def _signed(difference: float) -> str:
+    """A difference with its sign; +0.0 where it is rounded to none."""
+    return f'{round(difference, 1) + 0.0:+.1f}'
 
 
 def _write_csv(found: Mapping[Row, Found], file: Path) -> None:

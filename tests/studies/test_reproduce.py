@@ -98,7 +98,7 @@ def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-.*3'):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 5
-    assert '| N_neg, T = 0 | 0 |  |' in (trainings / 'bccd/table2.md').read_text()
+    assert '| N_neg, T = 0 | 0 of 1 |  |' in (trainings / 'bccd/table2.md').read_text()
     monkeypatch.delenv('BROKEN')
     reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 6
@@ -403,11 +403,24 @@ def test_the_time_left_goes_by_all_that_has_ended():
     """Half of the trainings, which ended together, took ten seconds."""
     seconds = [0.0]
     progress = Progress(get_time=lambda: seconds[0])
-    task = progress.tasks[progress.add_task('x', total=4)]
+    progress.add_task('x', total=4)
+    (task,) = progress.tasks
     assert str(command.TimeLeftColumn().render(task)) == '-:--:--'
     seconds[0] = 10.0
     progress.advance(task.id, 2)
     assert str(command.TimeLeftColumn().render(task)) == '0:00:10'
+
+
+def test_rows_of_fewer_seeds_are_marked_and_no_zero_is_negative():
+    study = Study('x', (Row('a', 'A'), Row('b', 'B')), default='a')
+    rows = study.rows
+
+    def of(*aps: float) -> dict[int, dict[str, float]]:
+        return {seed: dict(ap=ap, ap50=60, ap75=20) for seed, ap in enumerate(aps)}
+
+    table = report.as_markdown(study, {rows[0]: of(30, 31, 32), rows[1]: of(30, 30.98)})
+    assert '| A | 3 | 31.0 ± 1.0 |' in table
+    assert '| B | 2 of 3 | 30.5 ± 0.7 |' in table and '| +0.0 ± 0.0 |' in table
 
 
 def test_half_a_line_in_a_log_fails_no_row(trainings):
