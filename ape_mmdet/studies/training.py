@@ -4,8 +4,10 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock
 
@@ -14,6 +16,8 @@ import torch
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies.runs import InProgress, Run
 
+# Seconds that trainings may take to end before they are killed.
+GRACE = 30.0
 REQUESTS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -137,12 +141,23 @@ class Trainer:
         return {**share, 'OMP_NUM_THREADS': str(max(1, threads))}
 
     def _stop(self) -> None:
+        self._stopped = True
         with self._starting:
-            self._stopped = True
-            for process in self._processes:
-                if process.poll() is None:
-                    # With its workers.
-                    os.killpg(process.pid, signal.SIGTERM)
+            running = [each for each in self._processes if each.poll() is None]
+        for process in running:
+            _signal_group(process, signal.SIGTERM)
+        give_up = time.monotonic() + GRACE
+        for process in running:
+            try:
+                process.wait(max(0.0, give_up - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGKILL)
+
+
+def _signal_group(process: subprocess.Popen, name: signal.Signals) -> None:
+    """To a training and its workers, unless it has just ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, name)
 
 
 def _visible_gpus() -> list[str]:

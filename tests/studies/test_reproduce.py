@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from ape_mmdet.studies import (
     plan,
     report,
     runs,
+    training,
 )
 from ape_mmdet.studies.command import GROUPS, reproduce
 from ape_mmdet.studies.runs import InProgress, resolve
@@ -421,6 +423,23 @@ def test_rows_of_fewer_seeds_are_marked_and_no_zero_is_negative():
     table = report.as_markdown(study, {rows[0]: of(30, 31, 32), rows[1]: of(30, 30.98)})
     assert '| A | 3 | 31.0 ± 1.0 |' in table
     assert '| B | 2 of 3 | 30.5 ± 0.7 |' in table and '| +0.0 ± 0.0 |' in table
+
+
+def test_a_training_that_does_not_end_is_killed(run, monkeypatch):
+    monkeypatch.setattr(training, 'GRACE', 0.5)
+    deaf = 'trap "" TERM; touch deaf; while true; do sleep 1; done'
+    deaf = deaf.replace('touch deaf', f'touch {run.work_dir}/deaf')
+    monkeypatch.setattr(Run, 'command', lambda _: ['bash', '-c', deaf])
+    trainer = Trainer(1, 1)
+    thread = Thread(target=trainer._train_one, args=(run, lambda *_: None))
+    thread.start()
+    give_up = time.monotonic() + 60
+    while not (run.work_dir / 'deaf').exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    trainer._stop()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
 
 
 def test_half_a_line_in_a_log_fails_no_row(trainings):
