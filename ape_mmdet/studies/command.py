@@ -3,6 +3,7 @@
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -10,10 +11,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies.experiments import (
@@ -25,7 +28,13 @@ from ape_mmdet.studies.experiments import (
 )
 from ape_mmdet.studies.gradients import compare_forms
 from ape_mmdet.studies.report import write_report
-from ape_mmdet.studies.runs import DATASET_VARIABLE, Run, plan, resolve
+from ape_mmdet.studies.runs import (
+    DATASET_VARIABLE,
+    Run,
+    plan,
+    resolve,
+    where_trainings_run,
+)
 from ape_mmdet.studies.tables import TABLES, Row, Study
 from ape_mmdet.studies.training import Trainer
 
@@ -68,34 +77,60 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
     if args.dry_run:
         _print_plan(list(trainings.values()))
         return
-    failures = _train(list(trainings.values()), args)
-    for name, study in studies.items():
-        out = args.work_dir / args.dataset / name
-        print(write_report(study, args.dataset, runs, out))
-        print(f'\nSaved as {out}.md, .csv and .png\n')
-    if failures:
-        listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failures)
-        raise UserError(
-            f'{len(failures)} of {len(trainings)} trainings failed:\n{listed}'
+    failed: list[tuple[Run, str]] = []
+    problems = []
+    # Some rows have a number of their own.
+    gpus = max(run.gpus for run in trainings.values())
+    trainer = Trainer(gpus, args.jobs)
+    try:
+        _train(list(trainings.values()), trainer, failed)
+    finally:
+        # Interrupted as well: what has ended is told.
+        problems += _report(studies, runs, args)
+    if failed:
+        listed = '\n'.join(f'  {run.work_dir}: {why}' for run, why in failed)
+        problems.insert(
+            0, f'{len(failed)} of {len(trainings)} trainings failed:\n{listed}'
         )
-    if 'section2' in studies:
-        out = args.work_dir / args.dataset / 'section2.md'
-        _add_gradients(studies['section2'], runs, out)
+    if problems:
+        raise UserError('\n'.join(problems))
 
 
-def _add_gradients(
-    study: Study, runs: Mapping[tuple[Row, int], Run], report: Path
-) -> None:
+def _report(
+    studies: Mapping[str, Study], runs: Mapping[tuple[Row, int], Run], args: Namespace
+) -> list[str]:
+    """Print and write what was reached; what could not be told, and why."""
+    problems = []
+    # Section 2 last: its gradients take a while.
+    for name in sorted(studies, key=lambda name: name == 'section2'):
+        study = studies[name]
+        out = args.work_dir / args.dataset / name
+        if args.gpus > 1:  # Other batches: another table.
+            out = out.with_name(f'{name}_{args.gpus}gpus')
+        gradients = ''
+        if name == 'section2':
+            try:
+                gradients = _gradients(study, runs)
+            except Exception as error:  # The rows are reported all the same.
+                problems.append(
+                    f'The gradients of section2 failed: {type(error).__name__}: {error}'
+                )
+        print(write_report(study, args.dataset, runs, out, gradients))
+        print(f'\nSaved as {out}.md, .csv and .png\n')
+    return problems
+
+
+def _gradients(study: Study, runs: Mapping[tuple[Row, int], Run]) -> str:
     """Section 2 also compares gradients, on what its default row learnt."""
-    run = next(run for (row, _), run in runs.items() if row.name == study.default)
-    compared = compare_forms(resolve(run.row, run.dataset), run.last_checkpoint)
-    text = (
-        '\n#### Gradients, relative to the error-driven update in float64\n\n'
-        f'{compared}'
-    )
-    print(text)
-    with open(report, 'a') as stream:
-        stream.write(f'{text}\n')
+    for (row, _), run in runs.items():
+        trained = run.result() is not None and run.last_checkpoint.exists()
+        if row.name == study.default and trained:
+            with where_trainings_run():
+                config = resolve(run.row, run.dataset)
+                compared = compare_forms(config, run.last_checkpoint)
+            title = 'Gradients, relative to the error-driven update in float64'
+            return f'\n\n#### {title}\n\n{compared}'
+    return ''
 
 
 def _chosen(names: Sequence[str]) -> dict[str, Study]:
@@ -154,33 +189,54 @@ def _print_plan(runs: Sequence[Run]) -> None:
         print(f'{state} {DATASET_VARIABLE}={run.dataset} {command}')
 
 
-def _train(runs: Sequence[Run], args: Namespace) -> list[tuple[Run, str]]:
-    """Train what is not done, with a progress bar; what failed, and why."""
+class TimeLeftColumn(ProgressColumn):
+    """By the pace since the start: trainings take minutes to days, and end together.
+
+    Rich's own measures from the first that has ended.
+    """
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or task.elapsed is None:
+            return Text('-:--:--')
+        seconds = task.elapsed / task.completed * (task.remaining or 0)
+        return Text(str(timedelta(seconds=int(seconds))))
+
+
+def _train(
+    runs: Sequence[Run], trainer: Trainer, failed: list[tuple[Run, str]]
+) -> None:
+    """Train what is not done, with a progress bar; note what failed, and why."""
     todo = [run for run in runs if run.result() is None]
     print(f'{len(runs)} trainings, {len(runs) - len(todo)} of them done before')
-    failures = []
     bar = Progress(
         TextColumn('{task.description}'),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn('left:'),
-        TimeRemainingColumn(),
-        # Trainings take minutes to days: the pace of all of them counts.
-        speed_estimate_period=float('inf'),
+        TimeLeftColumn(),
         console=Console(stderr=True),
     )
+
+    def say(text: str) -> None:
+        # Names and paths may have brackets, Rich's markup.
+        bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def on_end(run: Run, failure: str | None) -> None:
         title = f'{run.row.name}, seed {run.seed}'
         if failure is not None:
-            failures.append((run, failure))
-            bar.console.print(f'{title} failed: {failure}')
+            failed.append((run, failure))
+            say(f'{title} failed: {failure}')
         elif (result := run.result()) is not None:
-            bar.console.print(f'{title}: AP {result["ap"]:.1f}')
+            say(f'{title}: AP {result["ap"]:.1f}')
         bar.advance(task)
+
+    def on_wait(run: Run) -> None:
+        say(
+            f'{run.row.name}, seed {run.seed} is being trained by another process: '
+            'it is waited for at the end'
+        )
 
     with bar:
         task = bar.add_task('Training', total=len(todo))
-        Trainer(args.gpus, args.jobs).train(todo, on_end)
-    return failures
+        trainer.train(todo, on_end, on_wait)

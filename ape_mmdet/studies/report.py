@@ -1,7 +1,8 @@
 """Tables and a plot of what the rows of a study reached."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -15,7 +16,11 @@ Found = dict[int, dict[str, float]]
 
 
 def write_report(
-    study: Study, dataset: str, runs: Mapping[tuple[Row, int], Run], out: Path
+    study: Study,
+    dataset: str,
+    runs: Mapping[tuple[Row, int], Run],
+    out: Path,
+    more: str = '',
 ) -> str:
     """Write a study as Markdown, CSV and a plot.
 
@@ -23,23 +28,38 @@ def write_report(
         study: The table.
         dataset: That of the trainings.
         runs: Trainings by row and seed, those of other studies among them.
-            What has not ended is left out.
+            What has not ended is left out; other seeds of these rows that
+            have are there, unless the study has seeds of its own.
         out: Path of the three files, without suffix.
+        more: What the Markdown says after the table.
 
     Returns:
         The Markdown.
     """
     found: dict[Row, Found] = {row: {} for row in study.rows_for(dataset)}
-    for (row, seed), run in runs.items():
-        result = run.result()
-        if row in found and result is not None:
-            found[row][seed] = result
+    for row in found:
+        planned = next(run for (other, _), run in runs.items() if other == row)
+        for run in planned.of_all_seeds():
+            result = run.result()
+            if result is not None and run.seed in (study.seeds or [run.seed]):
+                found[row][run.seed] = result
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = as_markdown(study, found)
-    out.with_suffix('.md').write_text(text + '\n')
-    _write_csv(found, out.with_suffix('.csv'))
-    _draw(study, found, out.with_suffix('.png'))
+    text = as_markdown(study, found) + more
+    with _replacing(out.with_suffix('.md')) as file:
+        file.write_text(text + '\n', encoding='utf-8')
+    with _replacing(out.with_suffix('.csv')) as file:
+        _write_csv(found, file)
+    with _replacing(out.with_suffix('.png')) as file:
+        _draw(study, found, file)
     return text
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Where to write what then takes the place of a file, whole or not at all."""
+    partial = file.with_stem(f'{file.stem}.partial')
+    yield partial
+    partial.replace(file)
 
 
 def as_markdown(study: Study, found: Mapping[Row, Found]) -> str:
@@ -54,8 +74,10 @@ def as_markdown(study: Study, found: Mapping[Row, Found]) -> str:
         f'| {" | ".join(titles)} |',
         '|---' + '|---:' * (len(titles) - 1) + '|',
     ]
+    most = max(map(len, found.values()), default=0)
     for row, results in found.items():
-        cells = [row.label, str(len(results))]
+        seeds = f'{len(results)} of {most}' if len(results) < most else str(most)
+        cells = [row.label, seeds]
         cells += [
             _spread([result[name] for result in results.values()]) for name in METRICS
         ]
@@ -90,13 +112,18 @@ def _difference(study: Study, row: Row, found: Mapping[Row, Found]) -> str:
         return ''
     differences = [found[row][seed]['ap'] - default[seed]['ap'] for seed in shared]
     if len(differences) == 1:
-        return f'{differences[0]:+.1f}'
-    return f'{mean(differences):+.1f} ± {stdev(differences):.1f}'
+        return _signed(differences[0])
+    return f'{_signed(mean(differences))} ± {stdev(differences):.1f}'
+
+
+def _signed(difference: float) -> str:
+    """A difference with its sign; +0.0 where it is rounded to none."""
+    return f'{round(difference, 1) + 0.0:+.1f}'
 
 
 def _write_csv(found: Mapping[Row, Found], file: Path) -> None:
     """One line for each training."""
-    with open(file, 'w', newline='') as stream:
+    with open(file, 'w', newline='', encoding='utf-8') as stream:
         writer = csv.writer(stream)
         writer.writerow(['config', 'row', 'seed', *METRICS, 'published_ap'])
         for row, results in found.items():
@@ -114,7 +141,7 @@ def read_csv(study: Study, file: Path) -> dict[Row, Found]:
     """
     rows = {row.label: row for row in study.rows}
     found: dict[Row, Found] = {}
-    with open(file, newline='') as stream:
+    with open(file, newline='', encoding='utf-8') as stream:
         for line in csv.DictReader(stream):
             figures = {name: float(line[name]) for name in METRICS}
             found.setdefault(rows[line['row']], {})[int(line['seed'])] = figures

@@ -31,6 +31,10 @@ RESULT_FILE = 'result.json'
 METRICS = {'ap': 'bbox_mAP', 'ap50': 'bbox_mAP_50', 'ap75': 'bbox_mAP_75'}
 
 
+class InProgress(RuntimeError):
+    """Another process is training the run."""
+
+
 class Run(NamedTuple):
     """The training of one row with one seed.
 
@@ -54,8 +58,22 @@ class Run(NamedTuple):
 
     def result(self) -> dict[str, float] | None:
         """``ap``, ``ap50`` and ``ap75`` in percent, None before it has ended."""
-        file = self.work_dir / RESULT_FILE
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads((self.work_dir / RESULT_FILE).read_text())
+        except (FileNotFoundError, ValueError):  # A full disk cuts files off.
+            return None
+
+    def of_all_seeds(self) -> list['Run']:
+        """It and what else was begun of its row, in the order of seeds."""
+        begun = {
+            int(folder.name.removeprefix('seed'))
+            for folder in self.work_dir.parent.glob('seed*')
+            if folder.name.removeprefix('seed').isdecimal()
+        }
+        return [
+            self._replace(seed=seed, work_dir=self.work_dir.with_name(f'seed{seed}'))
+            for seed in sorted(begun | {self.seed})
+        ]
 
     def command(self) -> list[str]:
         """The command line that trains it, or goes on where it was cut off.
@@ -81,19 +99,52 @@ class Run(NamedTuple):
             f'train_cfg.val_interval={self.epochs}',
         ]
 
-    def start(self, environment: dict[str, str]) -> subprocess.Popen:
+    @contextmanager
+    def locked(self, patience: float | None = None) -> Iterator[int]:
+        """The descriptor of a lock on its folder.
+
+        Args:
+            patience: Seconds to wait for it, :data:`PATIENCE` by default.
+
+        Raises:
+            InProgress: Another process is training it.
+        """
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        give_up = time.monotonic() + (PATIENCE if patience is None else patience)
+        with open(self.work_dir / 'lock', 'w') as stream:
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > give_up:
+                        raise InProgress(
+                            f'another process is training in {self.work_dir}'
+                        ) from error
+                    time.sleep(0.1)
+            yield stream.fileno()
+
+    def start(self, environment: dict[str, str], lock: int) -> subprocess.Popen:
         """Start training it; what it prints goes to ``train.log``.
 
         The process leads a group, in which its workers are.
 
+        Args:
+            environment: Variables for it.
+            lock: From :meth:`locked`. All processes of the training hold it too,
+                until the last of them ends.
+
         Raises:
-            RuntimeError: Another process is training it.
+            RuntimeError: Its config has changed since it was planned.
         """
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        with (
-            _locked(self.work_dir / 'lock') as lock,
-            open(self.work_dir / 'train.log', 'a') as log,
-        ):
+        # The folder's name says what its figures are of.
+        config = resolve(self.row, self.dataset)
+        if _folder(self.row, config, self.gpus) != self.work_dir.parent.name:
+            raise RuntimeError(
+                f'configs/{self.row.config}.py or what it inherits from has changed '
+                'since the study began: start it again to train the row as it is now'
+            )
+        with open(self.work_dir / 'train.log', 'a') as log:
             # Cut off after its last checkpoint, it would not be validated.
             if self._last_validation() is None:
                 self.last_checkpoint.unlink(missing_ok=True)
@@ -105,7 +156,6 @@ class Run(NamedTuple):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Holds the lock until the last process of the training ends.
                 pass_fds=[lock],
             )
 
@@ -130,7 +180,10 @@ class Run(NamedTuple):
             name: 100 * last[f'coco/{metric}'] for name, metric in METRICS.items()
         }
         partial = self.work_dir / f'{RESULT_FILE}.partial'
-        partial.write_text(json.dumps(figures))
+        with open(partial, 'w') as stream:
+            json.dump(figures, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(self.work_dir / RESULT_FILE)
         if self.last_checkpoint.exists():
             for checkpoint in self.work_dir.glob('*.pth'):
@@ -176,7 +229,7 @@ def plan(
         for row in study.rows_for(dataset):
             config = resolve(row, dataset)
             processes = row.gpus or gpus
-            folder = f'{row.name}-{_digest(config, processes)}'
+            folder = _folder(row, config, processes)
             for seed in study.seeds or range(num_seeds):
                 runs[row, seed] = Run(
                     row,
@@ -188,6 +241,11 @@ def plan(
                 )
     # All rows with one seed first: an interrupted study can be compared.
     return dict(sorted(runs.items(), key=lambda item: item[1].seed))
+
+
+def _folder(row: Row, config: Config, gpus: int) -> str:
+    """The name of a row's folder: what is trained, and a digest of how."""
+    return f'{row.name}-{_digest(config, gpus)}'
 
 
 def resolve(row: Row, dataset: str) -> Config:
@@ -203,6 +261,18 @@ def resolve(row: Row, dataset: str) -> Config:
             logging.disable(logging.NOTSET)
     config.merge_from_dict(dict(row.options))
     return config
+
+
+@contextmanager
+def where_trainings_run() -> Iterator[None]:
+    """Work in the folder that paths in configs are relative to."""
+    before = Path.cwd()
+    if IN_CLONE:
+        os.chdir(HOME)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _digest(config: Config, gpus: int) -> str:
@@ -221,25 +291,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[int]:
-    """The descriptor of a file that no other process has locked.
-
-    Raises:
-        RuntimeError: One has, and keeps it.
-    """
-    give_up = time.monotonic() + PATIENCE
-    with open(file, 'w') as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > give_up:
-                    raise RuntimeError(
-                        f'another process is training in {file.parent}'
-                    ) from error
-                time.sleep(0.1)
-        yield stream.fileno()

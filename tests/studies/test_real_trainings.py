@@ -31,18 +31,19 @@ def planned(root) -> Run:
 
 def test_a_killed_training_goes_on_and_leaves_its_figures(bccd, tmp_path):
     run = planned(tmp_path)
-    process = run.start({})
-    give_up = time.monotonic() + 300
-    while not (run.work_dir / 'last_checkpoint').exists():
-        assert process.poll() is None and time.monotonic() < give_up
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with run.locked() as lock:
+        process = run.start({}, lock)
+        give_up = time.monotonic() + 300
+        while not (run.work_dir / 'last_checkpoint').exists():
+            assert process.poll() is None and time.monotonic() < give_up
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert run.result() is None
 
     # Its workers notice soon, and until then hold the lock.
-    process = run.start({})
-    run.finish(process.wait())
+    with run.locked() as lock:
+        run.finish(run.start({}, lock).wait())
     assert 'resumed epoch: 1' in (run.work_dir / 'train.log').read_text()
     result = run.result()
     assert set(result) == {'ap', 'ap50', 'ap75'}

@@ -1,5 +1,6 @@
 """tools/reproduce.py trains what is not done, and reports all of it."""
 
+import fcntl
 import json
 import os
 import re
@@ -8,15 +9,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
+from rich.progress import Progress
 
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.studies import EXPERIMENTS, TABLES, TUNING, Row, Run, Study, plan, runs
+from ape_mmdet.studies import (
+    EXPERIMENTS,
+    TABLES,
+    TUNING,
+    Row,
+    Run,
+    Study,
+    command,
+    plan,
+    report,
+    runs,
+    training,
+)
 from ape_mmdet.studies.command import GROUPS, reproduce
-from ape_mmdet.studies.runs import resolve
+from ape_mmdet.studies.runs import InProgress, resolve
+from ape_mmdet.studies.training import Trainer
 
 # Stands for a training: logs a validation, an earlier one and a lower.
 TRAINING = """
@@ -67,13 +83,13 @@ def test_every_row_is_trained_once_and_reported(trainings, capsys):
     assert len(starts) == 2 * len(TABLES['table2'].rows)
     assert {file.read_text() for file in starts} == {'bccd '}
 
-    report = (trainings / 'bccd' / 'table2.md').read_text()
-    assert report in capsys.readouterr().out
+    text = (trainings / 'bccd' / 'table2.md').read_text()
+    assert text in capsys.readouterr().out
     # retinanet_ap_lambda8 has 20 letters: 30 + 2, and one more with seed 1.
     rank = '| rank⁺ + rank⁻ | 2 | 32.5 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | default |'
-    assert f'{rank} 37.3 (57.4 / 38.9) |' in report
+    assert f'{rank} 37.3 (57.4 / 38.9) |' in text
     row = '| N_neg, T = 0.2 | 2 | 32.7 ± 0.7 | 60.0 ± 0.0 | 20.0 ± 0.0 | +0.2 ± 0.0 |'
-    assert row in report
+    assert row in text
     assert (trainings / 'bccd' / 'table2.png').stat().st_size
     csv = (trainings / 'bccd' / 'table2.csv').read_text().splitlines()
     assert csv[1] == 'retinanet_ap_lambda8,rank⁺ + rank⁻,0,32.000,60.000,20.000,37.3'
@@ -84,7 +100,7 @@ def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-.*3'):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 5
-    assert '| N_neg, T = 0 | 0 |  |' in (trainings / 'bccd/table2.md').read_text()
+    assert '| N_neg, T = 0 | 0 of 1 |  |' in (trainings / 'bccd/table2.md').read_text()
     monkeypatch.delenv('BROKEN')
     reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 6
@@ -96,8 +112,31 @@ def test_trainings_at_a_time_have_their_own_gpus_cores_and_port(trainings, monke
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4, 5,6,7')
     monkeypatch.setattr(os, 'cpu_count', lambda: 8)
     reproduce(arguments(trainings, '--seeds', '1', '--jobs', '2', '--gpus', '2'))
-    shares = {file.read_text() for file in trainings.glob('bccd/*/seed0/share.txt')}
-    assert shares == {'2 4,5 29500', '2 6,7 29501'}
+    shares = shares_of(trainings)
+    assert {tuple(share[:2]) for share in shares} == {('2', '4,5'), ('2', '6,7')}
+    ports = [int(port) for *_, port in shares]
+    assert len(set(ports)) > 1 and 29500 not in ports
+
+
+def shares_of(trainings: Path) -> list[list[str]]:
+    """Threads, GPUs and port of every training with seed 0."""
+    files = trainings.glob('bccd/*/seed0/share.txt')
+    return [file.read_text().split() for file in files]
+
+
+def test_rows_with_a_number_of_processes_get_as_many_gpus(trainings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 16)
+    sync = ['sync', *arguments(trainings, '--seeds', '1', '--jobs', '2')[1:]]
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3')
+    with pytest.raises(UserError, match='2 x 4 GPUs'):
+        reproduce(sync)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3,4,5,6,7')
+    reproduce(sync)
+    processes = [len(gpus.split(',')) for _, gpus, _ in shares_of(trainings)]
+    assert sorted(processes) == [1, 2, 2, 4, 4]
+    for threads, gpus, _ in shares_of(trainings):
+        assert int(threads) * len(gpus.split(',')) == 8
 
 
 def test_more_jobs_than_gpus_are_refused(trainings, monkeypatch):
@@ -252,6 +291,157 @@ def test_it_can_be_called_from_anywhere(trainings, monkeypatch, tmp_path):
     assert len(list(elsewhere.glob('here/bccd/*/seed0/result.json'))) == 6
 
 
+@pytest.fixture
+def section2(trainings, monkeypatch):
+    """Arguments for Section 2; its default row leaves a checkpoint."""
+    monkeypatch.setattr(
+        command, 'compare_forms', lambda *_: f'compared in {Path.cwd()}'
+    )
+    monkeypatch.setattr(Run, 'finish', leave_a_checkpoint(Run.finish))
+    options = ['--dataset', 'bccd', '--seeds', '1', '--work-dir', str(trainings)]
+    return ['section2', *options]
+
+
+def leave_a_checkpoint(finish):
+    def finish_and_leave_it(run: Run, status: int) -> None:
+        run.last_checkpoint.touch()
+        finish(run, status)
+
+    return finish_and_leave_it
+
+
+def test_gradients_are_compared_where_trainings_run(
+    section2, trainings, repository, monkeypatch
+):
+    monkeypatch.chdir(trainings)
+    reproduce(section2)
+    text = (trainings / 'bccd/section2.md').read_text()
+    assert text.endswith(f'compared in {repository}\n')
+    assert Path.cwd() == trainings
+
+
+def test_gradients_are_compared_beside_a_row_that_failed(
+    section2, trainings, monkeypatch
+):
+    monkeypatch.setenv('BROKEN', 'retinanet_ap_cross_entropy')
+    with pytest.raises(UserError, match='1 of 3 trainings failed'):
+        reproduce(section2)
+    assert 'compared in' in (trainings / 'bccd/section2.md').read_text()
+
+
+def test_a_comparison_that_fails_is_told_and_spares_the_table(
+    section2, trainings, monkeypatch
+):
+    monkeypatch.setattr(command, 'compare_forms', lambda *_: {}['logits'])
+    with pytest.raises(UserError, match='gradients of section2 failed: KeyError'):
+        reproduce(section2)
+    assert '| cross-entropy form' in (trainings / 'bccd/section2.md').read_text()
+    for checkpoint in trainings.glob('bccd/*/*/*.pth'):
+        checkpoint.unlink()
+    reproduce(section2)  # There is nothing to compare.
+
+
+FIGURES = json.dumps(dict(ap=32, ap50=60, ap75=20))
+
+
+def test_an_interrupted_study_is_reported(trainings, monkeypatch):
+    def interrupted(self, todo: list[Run], *_) -> None:
+        todo[0].work_dir.mkdir(parents=True)
+        (todo[0].work_dir / 'result.json').write_text(FIGURES)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, 'train', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert '| rank⁺ + rank⁻ | 1 | 32.0 |' in (trainings / 'bccd/table2.md').read_text()
+    assert not list(trainings.glob('bccd/*.partial.*'))
+
+
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(trainings, monkeypatch):
+    reproduce(arguments(trainings, '--seeds', '1'))
+    before = (trainings / 'bccd/table2.csv').read_text()
+
+    def cut_off(found, file: Path) -> None:
+        file.write_text('config,')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(report, '_write_csv', cut_off)
+    with pytest.raises(OSError, match='No space'):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert (trainings / 'bccd/table2.csv').read_text() == before
+
+
+def test_fewer_seeds_or_more_gpus_take_nothing_from_a_report(trainings):
+    reproduce(arguments(trainings, '--seeds', '2'))
+    names = ('table2.md', 'table2.csv')
+    before = [(trainings / 'bccd' / name).read_text() for name in names]
+    reproduce(arguments(trainings, '--seeds', '1'))
+    reproduce(arguments(trainings, '--seeds', '1', '--gpus', '2'))
+    assert [(trainings / 'bccd' / name).read_text() for name in names] == before
+    more = (trainings / 'bccd/table2_2gpus.csv').read_text().splitlines()
+    assert len(more) == 1 + len(TABLES['table2'].rows)
+
+
+@pytest.mark.parametrize('text', ['', '{"ap": 3'])
+def test_a_result_that_was_cut_off_is_none(run, text):
+    run.work_dir.mkdir(parents=True)
+    (run.work_dir / 'result.json').write_text(text)
+    assert run.result() is None
+
+
+def test_brackets_in_a_failure_stop_no_study(trainings, monkeypatch, capsys):
+    failure = 'see ' + 10 * '/a/long/path' + ' [/x] [red]'
+
+    def finish(run: Run, status: int) -> None:
+        raise RuntimeError(failure)
+
+    monkeypatch.setattr(Run, 'finish', finish)
+    with pytest.raises(UserError, match='6 of 6 trainings failed'):
+        reproduce(arguments(trainings, '--seeds', '1'))
+    assert capsys.readouterr().err.count(failure) == 6
+
+
+def test_the_time_left_goes_by_all_that_has_ended():
+    """Half of the trainings, which ended together, took ten seconds."""
+    seconds = [0.0]
+    progress = Progress(get_time=lambda: seconds[0])
+    progress.add_task('x', total=4)
+    (task,) = progress.tasks
+    assert str(command.TimeLeftColumn().render(task)) == '-:--:--'
+    seconds[0] = 10.0
+    progress.advance(task.id, 2)
+    assert str(command.TimeLeftColumn().render(task)) == '0:00:10'
+
+
+def test_rows_of_fewer_seeds_are_marked_and_no_zero_is_negative():
+    study = Study('x', (Row('a', 'A'), Row('b', 'B')), default='a')
+    rows = study.rows
+
+    def of(*aps: float) -> dict[int, dict[str, float]]:
+        return {seed: dict(ap=ap, ap50=60, ap75=20) for seed, ap in enumerate(aps)}
+
+    table = report.as_markdown(study, {rows[0]: of(30, 31, 32), rows[1]: of(30, 30.98)})
+    assert '| A | 3 | 31.0 ± 1.0 |' in table
+    assert '| B | 2 of 3 | 30.5 ± 0.7 |' in table and '| +0.0 ± 0.0 |' in table
+
+
+def test_a_training_that_does_not_end_is_killed(run, monkeypatch):
+    monkeypatch.setattr(training, 'GRACE', 0.5)
+    deaf = 'trap "" TERM; touch deaf; while true; do sleep 1; done'
+    deaf = deaf.replace('touch deaf', f'touch {run.work_dir}/deaf')
+    monkeypatch.setattr(Run, 'command', lambda _: ['bash', '-c', deaf])
+    trainer = Trainer(1, 1)
+    thread = Thread(target=trainer._train_one, args=(run, lambda *_: None))
+    thread.start()
+    give_up = time.monotonic() + 60
+    while not (run.work_dir / 'deaf').exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    trainer._stop()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
 def test_half_a_line_in_a_log_fails_no_row(trainings):
     reproduce(arguments(trainings, '--seeds', '1'))
     run_dir = next(trainings.glob('bccd/*/seed0'))
@@ -263,51 +453,85 @@ def test_half_a_line_in_a_log_fails_no_row(trainings):
     assert (run_dir / 'result.json').exists()
 
 
-def test_a_refused_start_leaves_the_checkpoints_alone(run, monkeypatch):
-    """Those of a training in progress, which validates its last epoch."""
-    monkeypatch.setattr(runs, 'PATIENCE', 0.5)
-    monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
-    process = run.start({})
-    run.last_checkpoint.touch()
-    try:
-        with pytest.raises(RuntimeError, match='another process is training'):
-            run.start({})
-        assert run.last_checkpoint.exists()
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A training that did not begin."""
-    return Run(Row('retinanet_ape', 'x'), 'bccd', 0, 1, 6, tmp_path / 'run')
+    row = Row('retinanet_ape', 'x')
+    (planned,) = plan([Study('x', (row,), row.name)], 'bccd', 1, tmp_path).values()
+    return planned
 
 
 def test_a_last_epoch_without_validation_is_trained_again(run, monkeypatch):
     """Cut off between checkpoint and validation, it would never be validated."""
     monkeypatch.setattr(Run, 'command', lambda _: ['true'])
-    run.work_dir.mkdir()
+    run.work_dir.mkdir(parents=True)
     for epoch in (5, 6):
         (run.work_dir / f'epoch_{epoch}.pth').touch()
-    assert run.start({}).wait() == 0
+    assert start(run).wait() == 0
     assert [file.name for file in run.work_dir.glob('*.pth')] == ['epoch_5.pth']
     with pytest.raises(RuntimeError, match='epoch 6 was not validated'):
         run.finish(0)
 
 
+def test_a_config_that_changes_after_the_plan_is_not_trained(run, monkeypatch):
+    """Its figures would stand in the folder of another."""
+    changed = resolve(run.row, 'bccd')
+    changed.optim_wrapper.optimizer.lr = 1.0
+    monkeypatch.setattr(runs, 'resolve', lambda *_: changed)
+    with pytest.raises(RuntimeError, match='retinanet_ape.py .* has changed'):
+        start(run)
+
+
+def start(run: Run) -> subprocess.Popen:
+    """Start a run as its lock is left to its processes alone."""
+    with run.locked() as lock:
+        return run.start({}, lock)
+
+
 def test_a_training_in_progress_is_left_alone(run, monkeypatch):
+    """Its processes hold the lock, whatever has become of what started them."""
     monkeypatch.setattr(runs, 'PATIENCE', 0.5)
     monkeypatch.setattr(Run, 'command', lambda _: ['sleep', '60'])
-    process = run.start({})
+    process = start(run)
     try:
-        with pytest.raises(RuntimeError, match='another process is training'):
-            run.start({})
+        with pytest.raises(InProgress, match='another process is training'):
+            start(run)
     finally:
         process.kill()
         process.wait()
     monkeypatch.setattr(Run, 'command', lambda _: ['true'])
-    assert run.start({}).wait() == 0
+    assert start(run).wait() == 0
+
+
+def test_what_another_process_trains_is_waited_for(run, monkeypatch):
+    """It is neither a failure nor trained again."""
+    monkeypatch.setattr(runs, 'PATIENCE', 0.2)
+    ended, waited = [], []
+
+    def on_wait(run: Run) -> None:
+        waited.append(run)
+        (run.work_dir / 'result.json').write_text(FIGURES)
+        other.close()  # Its lock is free.
+
+    monkeypatch.setattr(Run, 'start', lambda *_: pytest.fail('trained again'))
+    run.work_dir.mkdir(parents=True)
+    other = open(run.work_dir / 'lock', 'w')
+    fcntl.flock(other, fcntl.LOCK_EX)
+    Trainer(1, 1).train([run], lambda *end: ended.append(end), on_wait)
+    assert (ended, waited) == ([(run, None)], [run])
+
+
+def test_a_training_is_locked_until_its_figures_are_noted(run, monkeypatch):
+    def finish(run: Run, status: int) -> None:
+        with pytest.raises(InProgress), run.locked(patience=0):
+            pass
+        finished.append(run)
+
+    finished = []
+    monkeypatch.setattr(Run, 'command', lambda _: ['true'])
+    monkeypatch.setattr(Run, 'finish', finish)
+    Trainer(1, 1).train([run], lambda run, failure: None, lambda run: None)
+    assert finished == [run]
 
 
 SLOW = """
@@ -319,14 +543,15 @@ reproduce(sys.argv[1:])
 """
 
 
-def test_a_request_to_end_ends_the_trainings_too(tmp_path):
+@pytest.mark.parametrize('request_to_end', [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_ends_the_trainings_too(tmp_path, request_to_end):
     command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     give_up = time.monotonic() + 300
     while len(list(tmp_path.glob('bccd/*/*/lock'))) < 2:
         assert time.monotonic() < give_up and process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(request_to_end)
     process.communicate(timeout=120)
     assert process.returncode
     # Only two were started, and both have ended: their locks are free.
