@@ -65,18 +65,23 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(arguments)
     studies = _chosen(args.studies)
+    for name, study in studies.items():
+        if not study.rows_for(args.dataset):
+            raise UserError(
+                f'{name} has no rows for {args.dataset}: its settings are for the '
+                'small data set, --dataset bccd'
+            )
     runs = plan(
         list(studies.values()), args.dataset, args.seeds, args.work_dir, args.gpus
     )
-    if not runs:
-        raise UserError(
-            f'{", ".join(args.studies)} has no rows for {args.dataset}: its settings '
-            'are for the small data set, --dataset bccd'
-        )
     trainings = {run.work_dir: run for run in runs.values()}
     if args.dry_run:
         _print_plan(list(trainings.values()))
         return
+    try:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--work-dir cannot be used: {error}') from error
     failed: list[tuple[Run, str]] = []
     problems = []
     # Some rows have a number of their own.

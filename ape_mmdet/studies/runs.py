@@ -168,9 +168,10 @@ class Run(NamedTuple):
             RuntimeError: The training failed.
         """
         if status:
-            raise RuntimeError(
-                f'exit status {status}: see {self.work_dir / "train.log"}'
-            )
+            log = self.work_dir / 'train.log'
+            said = log.read_text(errors='replace').split('\n') if log.exists() else []
+            why = next(filter(None, map(str.strip, reversed(said))), 'nothing said')
+            raise RuntimeError(f'exit status {status}: {why} (all of it in {log})')
         last = self._last_validation()
         if last is None:
             raise RuntimeError(

@@ -42,6 +42,7 @@ work_dir, config, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with open(work_dir / 'starts.txt', 'a') as starts:
     starts.write(os.environ['APE_DATASET'] + ' ')
 if config == os.environ.get('BROKEN'):
+    print('Error: no data', file=sys.stderr)
     sys.exit(3)
 time.sleep(float(os.environ.get('SECONDS', 0)))
 folder = work_dir / '20260101_000000' / 'vis_data'
@@ -97,7 +98,10 @@ def test_every_row_is_trained_once_and_reported(trainings, capsys):
 
 def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
     monkeypatch.setenv('BROKEN', 'retinanet_ap_nneg_t0')
-    with pytest.raises(UserError, match='(?s)1 of 6 trainings failed:.*nneg_t0-.*3'):
+    with pytest.raises(
+        UserError,
+        match='(?s)1 of 6 trainings failed:.*nneg_t0-.*status 3: Error: no data',
+    ):
         reproduce(arguments(trainings, '--seeds', '1'))
     assert len(list(trainings.glob('bccd/*/seed0/result.json'))) == 5
     assert '| N_neg, T = 0 | 0 of 1 |  |' in (trainings / 'bccd/table2.md').read_text()
@@ -278,9 +282,17 @@ def test_flags_without_meaning_are_named(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_tuning_for_coco_says_that_there_is_none(tmp_path):
-    with pytest.raises(UserError, match='tuning has no rows for coco'):
-        reproduce(['tuning', '--dataset', 'coco', '--work-dir', str(tmp_path)])
+@pytest.mark.parametrize('studies', [['tuning'], ['table1', 'tuning']])
+def test_tuning_for_coco_says_that_there_is_none(studies, tmp_path):
+    with pytest.raises(UserError, match='tuning_.* has no rows for coco'):
+        reproduce([*studies, '--dataset', 'coco', '--work-dir', str(tmp_path)])
+
+
+def test_a_work_dir_that_is_a_file_is_refused(trainings):
+    file = trainings / 'file'
+    file.touch()
+    with pytest.raises(UserError, match='--work-dir cannot be used:.*file'):
+        reproduce(arguments(file / 'below'))
 
 
 def test_it_can_be_called_from_anywhere(trainings, monkeypatch, tmp_path):
