@@ -558,7 +558,12 @@ reproduce(sys.argv[1:])
 @pytest.mark.parametrize('request_to_end', [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_ends_the_trainings_too(tmp_path, request_to_end):
     command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        # What nohup runs, and all that it starts, ignores SIGHUP.
+        preexec_fn=lambda: signal.signal(request_to_end, signal.SIG_DFL),
+    )
     give_up = time.monotonic() + 300
     while len(list(tmp_path.glob('bccd/*/*/lock'))) < 2:
         assert time.monotonic() < give_up and process.poll() is None
