@@ -20,7 +20,7 @@ MARK = re.compile(
 )
 # Of the environment, what tells commands apart.
 VARIABLES = ('APE_DATASET', 'NNODES')
-PROGRAMS = ('python', 'bash', 'make', 'pip')
+PROGRAMS = ('python', 'bash', 'make', 'pip', 'mim')
 # Stands for each of these programs: it notes what it was called with.
 RECORDER = """#!/bin/bash
 {{ printf '%s\\0' {variables} "${{0##*/}}" "$@"; printf '\\1\\0'; }} >> "$RECORD"

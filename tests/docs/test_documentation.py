@@ -30,7 +30,7 @@ from blocks import (
     environment_with,
     inline_commands,
 )
-from mmdet.registry import MODELS
+from mmdet.registry import METRICS, MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import HOOKS, init_default_scope
@@ -50,6 +50,7 @@ RUN_BY = {
     'benchmarks/kills.py': 'tests/benchmarks/test_robustness.py',
     'benchmarks/memory.py': 'tests/benchmarks/test_robustness.py',
     'pip': 'tests/test_package.py',
+    'mim': 'tests/test_package.py',
 }
 # Pages whose Python another test follows, block by block.
 FOLLOWED_BY = {'docs/own_head.md': 'tests/test_own_head_guide.py'}
@@ -158,7 +159,7 @@ def _check(command: Command) -> None:
         elif re.fullmatch(r'configs/\w+\.py', word):
             assert (ROOT / word).is_file(), f'no {word} in: {command}'
     if program == 'make':
-        targets = re.findall(r'^([\w.]+):', (ROOT / 'Makefile').read_text(), re.M)
+        targets = re.findall(r'^([\w.-]+):', (ROOT / 'Makefile').read_text(), re.M)
         named = [word for word in arguments if '=' not in word]
         assert set(named) <= {*targets}, f'no such target: {command}'
     elif program in ('python', 'bash') and arguments[0] != '-m':
@@ -271,8 +272,9 @@ def _run_python(block: Block) -> None:
         for hook in config.get('custom_hooks', []):
             HOOKS.build(hook)
     else:
-        for value in config.values():
-            MODELS.build(value)
+        config.pop('custom_imports', None)  # Config.fromfile followed it.
+        for name, value in config.items():
+            (METRICS if name.endswith('_evaluator') else MODELS).build(value)
 
 
 def _compute_losses(config: Config) -> None:
