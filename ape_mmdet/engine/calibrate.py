@@ -2,8 +2,6 @@
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
-from pycocotools.coco import COCO
 
 from ape_mmdet.calibration import Calibration
 from ape_mmdet.calibration.fit import (
@@ -34,7 +31,11 @@ from ape_mmdet.engine.launch import (
     is_main_process,
     parse,
 )
-from ape_mmdet.evaluation import match_detections, mean_average_precision
+from ape_mmdet.evaluation import (
+    load_annotations,
+    match_detections,
+    mean_average_precision,
+)
 from ape_mmdet.heads import CalibratedMixin
 from ape_mmdet.hooks.checkpoint import BACKEND
 from ape_mmdet.visualization import draw_reliability
@@ -70,8 +71,7 @@ def calibrate(arguments: Sequence[str] | None = None) -> None:
     if not is_main_process(args.launcher):
         return
 
-    with redirect_stdout(StringIO()):
-        ground_truth = COCO(evaluator.ann_file)
+    ground_truth = load_annotations(evaluator.ann_file)
     detections = load(f'{evaluator.outfile_prefix}.bbox.json')
     category_ids = runner.test_evaluator.metrics[0].cat_ids
     num_classes = head.num_classes if args.per_class else None

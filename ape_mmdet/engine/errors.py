@@ -1,5 +1,6 @@
 """Mistakes that the user can mend, told without a traceback."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,15 @@ from urllib.error import URLError
 WANTED = ('torch', 'mmcv', 'mmcv._ext', 'mmdet', 'mmengine', 'sklearn')
 
 
+# As a shell tells it of a program that Ctrl-C ended; tools/slurm_train.sh looks at it.
+INTERRUPTED = 128 + signal.SIGINT
+
+
 class UserError(Exception):
     """A mistake in what the user asked for; its text says what to do."""
 
 
-def shortened(names: Sequence[str], most: int = 5) -> str:
+def shortened(names: Sequence[object], most: int = 5) -> str:
     """Names for a message: the first few, and how many there are."""
     listed = ', '.join(str(name) for name in names[:most])
     return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed
@@ -25,8 +30,8 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
 def told_plainly() -> Iterator[None]:
     """End the program with the text of a :class:`UserError` and status 1.
 
-    An installation that cannot work, a download that fails and Ctrl-C are
-    told likewise: a traceback through MMDetection would not help.
+    An installation that cannot work and a download that fails are told likewise,
+    Ctrl-C with status 130: a traceback through MMDetection would not help.
     """
     # What MMDetection warns of at every start: another evaluator that it could
     # use, and a name of its own that it uses itself.
@@ -49,7 +54,8 @@ def told_plainly() -> Iterator[None]:
             'model.backbone.norm_eval=False'
         )
     except KeyboardInterrupt:
-        sys.exit('Interrupted.')
+        print('Interrupted.', file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def missing_module(name: str) -> str:

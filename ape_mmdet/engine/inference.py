@@ -2,7 +2,7 @@
 
 import json
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from mmengine.structures import InstanceData
 from tqdm import tqdm
 
 from ape_mmdet.engine import preflight
+from ape_mmdet.engine.arguments import add_trust_checkpoint, positive_int
 from ape_mmdet.engine.checkpoints import guard_loading
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
 
 TOP_K = 10
@@ -81,7 +82,7 @@ def _parser() -> ArgumentParser:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
         '--top-k',
-        type=_positive,
+        type=positive_int,
         default=TOP_K,
         metavar='K',
         help='draw the K highest-ranked detections of each image (%(default)s), '
@@ -102,20 +103,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         '--device', help='such as cpu or cuda:1 (a GPU where there is one)'
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='load checkpoints that hold more than tensors and plain data: they '
-        'can run code of whoever made them',
-    )
+    add_trust_checkpoint(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ArgumentTypeError(f'{text} is not 1 or more')
-    return number
 
 
 def _find_images(arguments: Sequence[str]) -> list[Path]:
@@ -142,11 +131,11 @@ def _find_images(arguments: Sequence[str]) -> list[Path]:
             raise UserError(f'There is no image {path}.')
         found += in_folder
     found = list(dict.fromkeys(found))
-    unreadable = [str(file) for file in found if not _is_readable(file)]
+    unreadable = [file for file in found if not _is_readable(file)]
     if unreadable:
         raise UserError(
             f'{len(unreadable)} of {len(found)} images are damaged or none at all: '
-            f'{", ".join(unreadable[:5])}. Get them again, or leave them out.'
+            f'{shortened(unreadable)}. Get them again, or leave them out.'
         )
     return found
 

@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ape_mmdet.engine import preflight
+from ape_mmdet.engine.arguments import add_trust_checkpoint
 from ape_mmdet.engine.checkpoints import find_checkpoints, guard_loading, is_whole
 from ape_mmdet.engine.errors import UserError
 
@@ -89,12 +90,7 @@ def base_parser(description: str) -> ArgumentParser:
         default='none',
         help='what started this process, for several GPUs',
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='load checkpoints that hold more than tensors and plain data: they '
-        'can run code of whoever made them',
-    )
+    add_trust_checkpoint(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser
 

@@ -2,6 +2,7 @@
 
 from ape_mmdet.evaluation.matching import (
     Matches,
+    load_annotations,
     match_detections,
     mean_average_precision,
 )
@@ -24,6 +25,7 @@ __all__ = [
     'best_f1',
     'best_f1_threshold',
     'detection_calibration_error',
+    'load_annotations',
     'match_detections',
     'mean_average_precision',
     'precision_and_recall',

@@ -30,6 +30,12 @@ class Matches(NamedTuple):
     num_objects: int
 
 
+def load_annotations(file: str) -> COCO:
+    """Annotations in COCO's format, without what pycocotools prints."""
+    with redirect_stdout(StringIO()):
+        return COCO(file)
+
+
 def match_detections(
     ground_truth: COCO,
     detections: Sequence[dict],

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 from mmengine.fileio import load
-from pycocotools.coco import COCO
 
-from ape_mmdet.evaluation.matching import evaluate_at
+from ape_mmdet.evaluation.matching import evaluate_at, load_annotations
 
 # Of an image at most, as COCO evaluates.
 MAX_DETECTIONS = 100
@@ -46,8 +45,7 @@ def precision_recall(
     Raises:
         ValueError: There is no such class, or it has no objects.
     """
-    with redirect_stdout(StringIO()):
-        ground_truth = COCO(annotations)
+    ground_truth = load_annotations(annotations)
     evaluation = evaluate_at(
         ground_truth, load(detections), iou_threshold, MAX_DETECTIONS
     )

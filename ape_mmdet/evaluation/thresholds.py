@@ -1,14 +1,15 @@
 """Score thresholds: which one to take, and what one gives."""
 
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import NamedTuple
 
 import numpy as np
 from mmengine.fileio import load
-from pycocotools.coco import COCO
 
-from ape_mmdet.evaluation.matching import Matches, match_detections
+from ape_mmdet.evaluation.matching import (
+    Matches,
+    load_annotations,
+    match_detections,
+)
 
 
 class Threshold(NamedTuple):
@@ -36,8 +37,7 @@ def best_f1_threshold(
     Raises:
         ValueError: There are no objects or no detections to choose by.
     """
-    with redirect_stdout(StringIO()):
-        ground_truth = COCO(annotations)
+    ground_truth = load_annotations(annotations)
     return best_f1(match_detections(ground_truth, load(detections), iou_threshold))
 
 

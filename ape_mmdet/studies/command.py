@@ -1,7 +1,7 @@
 """What ``tools/reproduce.py`` does."""
 
 import shlex
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ape_mmdet.engine import preflight
+from ape_mmdet.engine.arguments import positive_int
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.studies.experiments import (
     EXPERIMENTS,
@@ -61,7 +63,8 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         arguments: The command line, ``sys.argv[1:]`` by default.
 
     Raises:
-        UserError: A row failed. The others were trained all the same.
+        UserError: The data is not there, or a row failed; the others were trained
+            all the same.
     """
     args = _parser().parse_args(arguments)
     studies = _chosen(args.studies)
@@ -82,6 +85,7 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'--work-dir cannot be used: {error}') from error
+    _check_data(list(trainings.values()))
     failed: list[tuple[Run, str]] = []
     problems = []
     # Some rows have a number of their own.
@@ -99,6 +103,15 @@ def reproduce(arguments: Sequence[str] | None = None) -> None:
         )
     if problems:
         raise UserError('\n'.join(problems))
+
+
+def _check_data(runs: Sequence[Run]) -> None:
+    """Raise UserError where all trainings would: they read the same data."""
+    first = next((run for run in runs if run.result() is None), None)
+    if first is not None:
+        with where_trainings_run():
+            config = resolve(first.row, first.dataset)
+            preflight.check_data(config, preflight.TRAIN_PARTS)
 
 
 def _report(
@@ -163,12 +176,12 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument('--dataset', choices=['coco', 'bccd'], default='coco')
     parser.add_argument(
-        '--seeds', type=_positive, default=3, help='trainings of each row'
+        '--seeds', type=positive_int, default=3, help='trainings of each row'
     )
-    parser.add_argument('--gpus', type=_positive, default=1, help='of each training')
+    parser.add_argument('--gpus', type=positive_int, default=1, help='of each training')
     parser.add_argument(
         '--jobs',
-        type=_positive,
+        type=positive_int,
         default=1,
         help='trainings at a time, each on GPUs or a share of the cores of its own',
     )
@@ -179,12 +192,6 @@ def _parser() -> ArgumentParser:
         '--dry-run', action='store_true', help='print what would be trained'
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f'must be a positive number, got {text}')
-    return int(text)
 
 
 def _print_plan(runs: Sequence[Run]) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from commands import TIMEOUT, run
 from tiny import bccd_data_set, bccd_members, jpeg, voc, zipped
 from web import Answer
 
@@ -18,7 +19,6 @@ from ape_mmdet.preparation.voc import to_box
 
 TOOL = [sys.executable, 'tools/prepare_data.py', 'bccd']
 ARCHIVE = '/Shenggan/BCCD_Dataset/zip/refs/heads/master'
-TIMEOUT = 120
 
 
 def cells(number: int) -> list:
@@ -276,16 +276,6 @@ def whole_bccd(server) -> bytes:
     return server.files[ARCHIVE]
 
 
-def run(command) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-    )
-
-
 def test_a_killed_download_goes_on_and_then_is_done(server, whole_bccd, tmp_path):
     server.script = [Answer(pace=0.01)]
     command = [*TOOL, '--root', tmp_path, '--base-url', server.url]
@@ -305,19 +295,19 @@ def test_a_killed_download_goes_on_and_then_is_done(server, whole_bccd, tmp_path
     there = partial.stat().st_size
     assert 50_000 <= there < len(whole_bccd)
 
-    result = run(command)
+    result = run(*command)
     assert result.returncode == 0, result.stdout
     assert [wanted for _, wanted in server.requests] == [None, f'bytes={there}-']
     assert 'BCCD in' in result.stdout and 'is whole' in result.stdout
     assert '205 images, 2,804 annotations' in result.stdout
 
-    result = run(command)
+    result = run(*command)
     assert result.returncode == 0 and 'is whole' in result.stdout, result.stdout
     assert len(server.requests) == 2
 
 
 def test_a_mistake_is_told_in_one_message(server, tmp_path):
-    result = run([*TOOL, '--root', tmp_path, '--base-url', server.url])
+    result = run(*TOOL, '--root', tmp_path, '--base-url', server.url)
     assert result.returncode == 1
     assert f'Error: {server.url}{ARCHIVE} is not to be had: ' in result.stdout
     assert 'Traceback' not in result.stdout
@@ -325,7 +315,7 @@ def test_a_mistake_is_told_in_one_message(server, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_told(server, tmp_path):
     (tmp_path / 'file').write_text('')
-    result = run([*TOOL, '--root', tmp_path / 'file', '--base-url', server.url])
+    result = run(*TOOL, '--root', tmp_path / 'file', '--base-url', server.url)
     assert result.returncode == 1
     assert 'Error: ' in result.stdout and 'Traceback' not in result.stdout
 

@@ -16,7 +16,8 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS
 from rich.progress import Progress
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine import preflight
+from ape_mmdet.engine.errors import INTERRUPTED, UserError
 from ape_mmdet.studies import (
     EXPERIMENTS,
     TABLES,
@@ -70,6 +71,7 @@ def trainings(monkeypatch, tmp_path):
         return [*script, str(run.work_dir), run.row.config, str(run.seed)]
 
     monkeypatch.setattr(Run, 'command', command)
+    monkeypatch.setattr(preflight, 'check_data', lambda config, parts: None)
     return tmp_path
 
 
@@ -94,6 +96,13 @@ def test_every_row_is_trained_once_and_reported(trainings, capsys):
     assert (trainings / 'bccd' / 'table2.png').stat().st_size
     csv = (trainings / 'bccd' / 'table2.csv').read_text().splitlines()
     assert csv[1] == 'retinanet_ap_lambda8,rank⁺ + rank⁻,0,32.000,60.000,20.000,37.3'
+
+
+@pytest.mark.skipif(Path('data/coco').exists(), reason='data/coco is there')
+def test_data_that_is_not_there_is_told_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, 'start', None)
+    with pytest.raises(UserError, match='prepare_data.py coco2017'):
+        reproduce(['table2', '--work-dir', str(tmp_path)])
 
 
 def test_a_row_that_fails_is_named_and_stops_no_other(trainings, monkeypatch):
@@ -270,9 +279,9 @@ def test_more_gpus_are_another_training(tmp_path):
 @pytest.mark.parametrize(
     'flags, message',
     [
-        (['table1', '--seeds', '0'], 'positive number'),
-        (['table1', '--jobs', '0'], 'positive number'),
-        (['table1', '--gpus', '-1'], 'positive number'),
+        (['table1', '--seeds', '0'], '1 or more'),
+        (['table1', '--jobs', '0'], '1 or more'),
+        (['table1', '--gpus', '-1'], '1 or more'),
         (['table4'], 'invalid choice'),
     ],
 )
@@ -548,10 +557,14 @@ def test_a_training_is_locked_until_its_figures_are_noted(run, monkeypatch):
 
 SLOW = """
 import sys
+from ape_mmdet.engine import preflight
+from ape_mmdet.engine.errors import told_plainly
 from ape_mmdet.studies import Run
 from ape_mmdet.studies.command import reproduce
+preflight.check_data = lambda config, parts: None
 Run.command = lambda run: ['sleep', '600']
-reproduce(sys.argv[1:])
+with told_plainly():
+    reproduce(sys.argv[1:])
 """
 
 
@@ -570,7 +583,7 @@ def test_a_request_to_end_ends_the_trainings_too(tmp_path, request_to_end):
         time.sleep(0.1)
     process.send_signal(request_to_end)
     process.communicate(timeout=120)
-    assert process.returncode
+    assert process.returncode == INTERRUPTED
     # Only two were started, and both have ended: their locks are free.
     locks = list(tmp_path.glob('bccd/*/*/lock'))
     assert len(locks) == 2

@@ -2,13 +2,14 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from commands import printed_by, run
+from small_training import write_config
 
 from ape_mmdet.calibration import Calibration
 from ape_mmdet.datasets import generate_digit_scenes
@@ -50,50 +51,28 @@ def scenes(tmp_path_factory) -> Path:
 def config(scenes, tmp_path_factory) -> Path:
     """The demo's config, small, with an average of the weights."""
     file = tmp_path_factory.mktemp('configs') / 'tiny.py'
-    loader = f"""dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(data_root='{scenes}/', metainfo=dict(classes=('low', 'high'))),
-)"""
-    file.write_text(
-        f"""_base_ = '{Path('configs/demo_fcos_ape.py').resolve()}'
-train_dataloader = {loader}
-val_dataloader = {loader}
-test_dataloader = {loader}
-val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=8, val_interval=8)
-param_scheduler = []
-custom_hooks = [dict(type='EMAHook', momentum=0.1, update_buffers=True)]
-model = dict(neck=dict(out_channels=32), bbox_head=dict(num_classes=2,
-    in_channels=32, feat_channels=32, stacked_convs=1))
-"""
+    classes = dict(metainfo=dict(classes=('low', 'high')))
+    return write_config(
+        file,
+        scenes,
+        train_dataloader__dataset=classes,
+        val_dataloader__dataset=classes,
+        test_dataloader__dataset=classes,
+        train_cfg=dict(max_epochs=8, val_interval=8),
+        param_scheduler=[],
+        custom_hooks=[dict(type='EMAHook', momentum=0.1, update_buffers=True)],
+        model__bbox_head__num_classes=2,
     )
-    return file
 
 
-def run(tool, *arguments) -> str:
-    """Output of a tool that has to work."""
-    result = attempt(tool, *arguments)
-    assert result.returncode == 0, result.stdout
-    return result.stdout
-
-
-def attempt(tool, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
+def tool(name, *arguments) -> list:
+    return [sys.executable, f'tools/{name}.py', *arguments]
 
 
 @pytest.fixture(scope='module')
 def trained(config, tmp_path_factory) -> Path:
     work_dir = tmp_path_factory.mktemp('trained')
-    output = run('train', config, '--work-dir', work_dir)
+    output = printed_by(*tool('train', config, '--work-dir', work_dir))
     assert 'tools/calibrate.py' not in output
     return work_dir / 'epoch_8.pth'
 
@@ -102,7 +81,7 @@ def trained(config, tmp_path_factory) -> Path:
 def calibrated(config, trained, tmp_path_factory) -> tuple[Path, Path, str]:
     """The checkpoint, the work dir and what was printed."""
     work_dir = tmp_path_factory.mktemp('calibrated')
-    printed = run('calibrate', config, trained, '--work-dir', work_dir)
+    printed = printed_by(*tool('calibrate', config, trained, '--work-dir', work_dir))
     return trained.with_name('epoch_8_calibrated.pth'), work_dir, printed
 
 
@@ -138,8 +117,10 @@ def test_testing_both_gives_one_map_and_other_scores(
     for name, checkpoint in (('own', trained), ('mapped', calibrated[0])):
         prefix = tmp_path / name
         option = f'test_evaluator.outfile_prefix={prefix}'
-        output = run(
-            'test', config, checkpoint, '--work-dir', tmp_path, '--cfg-options', option
+        output = printed_by(
+            *tool('test', config, checkpoint, '--work-dir', tmp_path),
+            '--cfg-options',
+            option,
         )
         assert 'tools/calibrate.py' not in output
         assert 'state_dict' not in output  # No key is told missing or unexpected.
@@ -159,11 +140,7 @@ def test_the_inferencer_of_mmdetection_applies_it(config, trained, calibrated, s
     outputs = []
     for checkpoint in (trained, calibrated[0]):
         command = [sys.executable, '-c', INFER, config, checkpoint, image, image]
-        result = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=900
-        )
-        assert result.returncode == 0, result.stderr
-        outputs.append(json.loads(result.stdout.splitlines()[-1]))
+        outputs.append(json.loads(printed_by(*command).splitlines()[-1]))
     (own, told), (mapped, not_told) = outputs
     assert len(told) == 1 and not not_told
     assert own[0] == own[1] and mapped[0] == mapped[1]
@@ -174,10 +151,10 @@ def test_training_from_it_and_going_on_with_it_drop_it(config, calibrated, tmp_p
     checkpoint, *_ = calibrated
     options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     load = f'load_from={checkpoint}'
-    run('train', config, '--work-dir', tmp_path / 'anew', *options, load)
+    printed_by(*tool('train', config, '--work-dir', tmp_path / 'anew', *options, load))
     options[1] = 'train_cfg.max_epochs=9'
     resume = ['--resume', checkpoint, '--work-dir', tmp_path / 'on']
-    run('train', config, *resume, *options)
+    printed_by(*tool('train', config, *resume, *options))
     for written in ('anew/epoch_1.pth', 'on/epoch_9.pth'):
         saved = torch.load(tmp_path / written, map_location='cpu', weights_only=False)
         for weights in (saved['state_dict'], saved['ema_state_dict']):
@@ -188,8 +165,8 @@ def test_calibrating_again_starts_from_the_scores_of_the_head(
     config, calibrated, tmp_path
 ):
     checkpoint, _, printed = calibrated
-    again = run(
-        *('calibrate', config, checkpoint, '--work-dir', tmp_path),
+    again = printed_by(
+        *tool('calibrate', config, checkpoint, '--work-dir', tmp_path),
         *('--out', tmp_path / 'again.pth'),
     )
     tables = [re.findall(r'^D-ECE .*|^mAP.*', text, re.M) for text in (printed, again)]
@@ -215,8 +192,8 @@ def test_a_mistake_is_told_in_one_message(mistake, config, trained, tmp_path):
     arguments, named = MISTAKES[mistake]
     arguments = [part.format(checkpoint=trained) for part in arguments]
     out = tmp_path / 'out.pth'
-    result = attempt(
-        *('calibrate', config, trained, '--out', out, '--work-dir', tmp_path),
+    result = run(
+        *tool('calibrate', config, trained, '--out', out, '--work-dir', tmp_path),
         *arguments,
     )
     assert result.returncode != 0

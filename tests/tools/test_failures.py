@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import TIMEOUT, run
+from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TIMEOUT = 900
 EPOCHS = 3
 
 
@@ -23,24 +24,13 @@ def config(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('failures')
     scenes = folder / 'scenes'
     generate_digit_scenes(scenes, num_train=12, num_val=2, image_size=96)
-    file = folder / 'tiny.py'
-    base = Path('configs/demo_fcos_ape.py').resolve()
-    loader = f"""dict(batch_size=2, num_workers=0, persistent_workers=False,
-    dataset=dict(data_root='{scenes}/'))"""
-    file.write_text(
-        f"""_base_ = '{base}'
-train_dataloader = {loader}
-val_dataloader = {loader}
-test_dataloader = {loader}
-val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs={EPOCHS}, val_interval={EPOCHS})
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))
-model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
-    feat_channels=32, stacked_convs=1))
-"""
+    return write_config(
+        folder / 'tiny.py',
+        scenes,
+        train_cfg=dict(max_epochs=EPOCHS, val_interval=EPOCHS),
+        default_hooks__logger__interval=1,
+        default_hooks__checkpoint=dict(save_best=None),
     )
-    return file
 
 
 @pytest.fixture
@@ -56,14 +46,8 @@ def disk(tmp_path) -> Path:
 def _mounted(folder: Path, megabytes: int, command: str) -> subprocess.CompletedProcess:
     """Run a command where a folder is a disk of a size, of its own."""
     script = f'mount -t tmpfs -o size={megabytes}m none {folder} && {command}'
-    return subprocess.run(
-        ['unshare', '--map-root-user', '--mount', 'bash', '-c', script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-    )
+    command = ['unshare', '--map-root-user', '--mount', 'bash', '-c', script]
+    return run(*command, env=dict(os.environ, OMP_NUM_THREADS='1'))
 
 
 def test_a_full_disk_leaves_the_checkpoints_that_were_written(config, disk, tmp_path):

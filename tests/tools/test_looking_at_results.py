@@ -1,18 +1,17 @@
 """What one looks at, as a user does: log, pictures in training, detections, curves."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
+from commands import printed_by, run
+from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TIMEOUT = 900
 METRICS = {
     'ranking_precision': (0, 1),
     'num_positives': (1, 10_000),
@@ -32,43 +31,15 @@ def scenes(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def config(scenes, tmp_path_factory) -> Path:
     """The demo's config on those scenes."""
-    file = tmp_path_factory.mktemp('configs') / 'tiny.py'
-    loader = f"""dict(batch_size=2, num_workers=0, persistent_workers=False,
-    dataset=dict(data_root='{scenes}/'))"""
-    file.write_text(
-        f"""_base_ = '{Path('configs/demo_fcos_ape.py').resolve()}'
-train_dataloader = {loader}
-val_dataloader = {loader}
-test_dataloader = {loader}
-val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=2)
-default_hooks = dict(logger=dict(interval=2))
-model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
-    feat_channels=32, stacked_convs=1))
-"""
-    )
-    return file
-
-
-def run(*command) -> str:
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
+    return write_config(tmp_path_factory.mktemp('configs') / 'tiny.py', scenes)
 
 
 @pytest.fixture(scope='module')
 def work_dir(config, tmp_path_factory) -> Path:
     """Of a training that draws an image of every second batch of a validation."""
     folder = tmp_path_factory.mktemp('work_dir')
-    printed = run(
+    printed = printed_by(
+        sys.executable,
         'tools/train.py',
         config,
         '--work-dir',
@@ -116,7 +87,9 @@ def test_each_validation_left_pictures_of_the_same_images(work_dir, scenes):
 def test_detections_on_images_of_ones_own(config, work_dir, scenes, tmp_path):
     command = [scenes / 'val', '--config', config]
     command += ['--checkpoint', work_dir / 'epoch_2.pth', '--out-dir', tmp_path]
-    printed = run('tools/infer.py', *command, '--json', '--top-k', 3)
+    printed = printed_by(
+        sys.executable, 'tools/infer.py', *command, '--json', '--top-k', 3
+    )
     assert '6 pictures with 18 detections' in printed
     assert len(list(tmp_path.glob('*.jpg'))) == 6
     found = json.loads((tmp_path / 'predictions.json').read_text())
@@ -126,12 +99,12 @@ def test_detections_on_images_of_ones_own(config, work_dir, scenes, tmp_path):
 
 
 def test_precision_and_recall_of_what_was_tested(config, work_dir, scenes, tmp_path):
-    test = ['tools/test.py', config, '--work-dir', tmp_path]
+    test = [sys.executable, 'tools/test.py', config]
     for epoch in (1, 2):
-        printed = run(
-            *test[:2],
+        printed = printed_by(
+            *test,
             work_dir / f'epoch_{epoch}.pth',
-            *test[2:],
+            *('--work-dir', tmp_path),
             '--cfg-options',
             f'test_evaluator.outfile_prefix={tmp_path}/epoch_{epoch}',
         )
@@ -139,20 +112,23 @@ def test_precision_and_recall_of_what_was_tested(config, work_dir, scenes, tmp_p
     runs = [f'epoch {n}={tmp_path}/epoch_{n}.bbox.json' for n in (1, 2)]
     annotations = scenes / 'annotations' / 'val.json'
     out = tmp_path / 'pr.png'
-    printed = run('tools/plot_pr.py', '--ann-file', annotations, *runs, '--out', out)
+    printed = printed_by(
+        sys.executable,
+        'tools/plot_pr.py',
+        '--ann-file',
+        annotations,
+        *runs,
+        '--out',
+        out,
+    )
     found = re.findall(r'epoch 2: AP ([\d.]+)', printed)
     assert float(found[0]) == pytest.approx(float(ap), abs=2e-3)
     assert cv2.imread(str(out)) is not None
 
 
 def test_a_mistake_is_told_in_one_message(config):
-    result = subprocess.run(
-        [sys.executable, 'tools/infer.py', 'gone.png', '--config', str(config)]
-        + ['--checkpoint', 'gone.pth'],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    command = [sys.executable, 'tools/infer.py', 'gone.png', '--config', config]
+    result = run(*command, '--checkpoint', 'gone.pth')
     assert result.returncode == 1
-    assert 'Error: There is no image gone.png' in result.stderr
-    assert 'Traceback' not in result.stderr
+    assert 'Error: There is no image gone.png' in result.stdout
+    assert 'Traceback' not in result.stdout

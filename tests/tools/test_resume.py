@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
@@ -21,34 +22,22 @@ def config(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('resume')
     scenes = folder / 'scenes'
     generate_digit_scenes(scenes, num_train=12, num_val=2, image_size=96)
-    file = folder / 'tiny.py'
-    base = Path('configs/demo_fcos_ape.py').resolve()
-    file.write_text(
-        f"""_base_ = '{base}'
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-loader = dict(batch_size=2, num_workers=2, dataset=dict(data_root='{scenes}/'))
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    dataset=dict(data_root='{scenes}/', pipeline=pipeline),
-)
-val_dataloader = loader
-test_dataloader = loader
-val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=4, val_interval=4)
-default_hooks = dict(logger=dict(interval=1))
-model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
-    feat_channels=32, stacked_convs=1))
-"""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PhotoMetricDistortion'),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackDetInputs'),
+    ]
+    return write_config(
+        folder / 'tiny.py',
+        scenes,
+        train_dataloader=dict(
+            num_workers=2, persistent_workers=True, dataset=dict(pipeline=pipeline)
+        ),
+        train_cfg=dict(max_epochs=4, val_interval=4),
+        default_hooks__logger__interval=1,
     )
-    return file
 
 
 def train(config, work_dir, *more, kill_at: str = '') -> str:

@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import printed_by, run
+from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
 TRAIN = [sys.executable, 'tools/train.py']
 TEST = [sys.executable, 'tools/test.py']
-TIMEOUT = 900
 
 
 @pytest.fixture(scope='module')
@@ -30,39 +31,7 @@ def scenes(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def config(scenes, tmp_path_factory) -> Path:
     """The demo's config on those scenes, as a user would inherit it."""
-    file = tmp_path_factory.mktemp('configs') / 'tiny.py'
-    base = Path('configs/demo_fcos_ape.py').resolve()
-    loader = f"""dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(data_root='{scenes}/'),
-)"""
-    file.write_text(
-        f"""_base_ = '{base}'
-train_dataloader = {loader}
-val_dataloader = {loader}
-test_dataloader = {loader}
-val_evaluator = dict(ann_file='{scenes}/annotations/val.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=2)
-default_hooks = dict(logger=dict(interval=2))
-model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
-    feat_channels=32, stacked_convs=1))
-"""
-    )
-    return file
-
-
-def run(command, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        **kwargs,
-    )
+    return write_config(tmp_path_factory.mktemp('configs') / 'tiny.py', scenes)
 
 
 def scalars(work_dir: Path) -> list:
@@ -79,8 +48,7 @@ def scalars(work_dir: Path) -> list:
 def trained(config, tmp_path_factory) -> Path:
     """Work dir of a finished run."""
     work_dir = tmp_path_factory.mktemp('trained')
-    result = run([*TRAIN, config, '--work-dir', work_dir])
-    assert result.returncode == 0, result.stdout
+    printed_by(*TRAIN, config, '--work-dir', work_dir)
     return work_dir
 
 
@@ -94,21 +62,18 @@ def test_training_logs_a_falling_loss_and_an_map_each_epoch(trained):
 
 
 def test_test_evaluates_dumps_and_draws(config, trained, tmp_path):
-    result = run(
-        [
-            *TEST,
-            config,
-            trained / 'epoch_2.pth',
-            '--work-dir',
-            tmp_path,
-            '--out',
-            tmp_path / 'predictions.pkl',
-            '--show-dir',
-            'pictures',
-        ]
+    printed = printed_by(
+        *TEST,
+        config,
+        trained / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'predictions.pkl',
+        '--show-dir',
+        'pictures',
     )
-    assert result.returncode == 0, result.stdout
-    found = float(re.findall(r'coco/bbox_mAP: +([\d.]+)', result.stdout)[-1])
+    found = float(re.findall(r'coco/bbox_mAP: +([\d.]+)', printed)[-1])
     logged = [entry.get('coco/bbox_mAP') for entry in scalars(trained)]
     assert found == pytest.approx(logged[-1], abs=1e-3)
     predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
@@ -135,30 +100,26 @@ def test_a_run_killed_in_mid_epoch_goes_on_with_resume(config, tmp_path):
     assert (tmp_path / 'last_checkpoint').exists()
     assert not (tmp_path / 'epoch_4.pth').exists()
 
-    result = run([*TRAIN, config, *options, '--resume'])
-    assert result.returncode == 0, result.stdout
-    assert re.search(r'resumed epoch: [12],', result.stdout)
+    printed = printed_by(*TRAIN, config, *options, '--resume')
+    assert re.search(r'resumed epoch: [12],', printed)
     final = scalars(tmp_path)[-1]
     assert final['step'] == 4 and 0 <= final['coco/bbox_mAP'] <= 1
     assert (tmp_path / 'epoch_4.pth').exists()
 
 
 def test_resume_from_a_named_checkpoint(config, trained, tmp_path):
-    result = run(
-        [
-            *TRAIN,
-            config,
-            '--work-dir',
-            tmp_path,
-            '--resume',
-            trained / 'epoch_1.pth',
-            '--auto-scale-lr',
-        ]
+    printed = printed_by(
+        *TRAIN,
+        config,
+        '--work-dir',
+        tmp_path,
+        '--resume',
+        trained / 'epoch_1.pth',
+        '--auto-scale-lr',
     )
-    assert result.returncode == 0, result.stdout
-    assert 'resumed epoch: 1' in result.stdout
+    assert 'resumed epoch: 1' in printed
     # The recipe's learning rate is for batches of 4; these are of 2.
-    assert 'Scaling the original LR by 0.5' in result.stdout
+    assert 'Scaling the original LR by 0.5' in printed
 
 
 def test_two_processes_train_and_test_together(config, tmp_path):
@@ -168,26 +129,22 @@ def test_two_processes_train_and_test_together(config, tmp_path):
     environment = dict(
         os.environ, PYTHON=sys.executable, PORT=port, OMP_NUM_THREADS='1'
     )
-    result = run(
-        [
-            'bash',
-            'tools/dist_train.sh',
-            config,
-            '2',
-            '--work-dir',
-            tmp_path,
-            '--cfg-options',
-            'train_cfg.max_epochs=1',
-        ],
+    printed = printed_by(
+        'bash',
+        'tools/dist_train.sh',
+        config,
+        '2',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
         env=environment,
     )
-    assert result.returncode == 0, result.stdout
     # 24 images, 2 processes, batches of 2.
-    assert '/6]' in result.stdout
+    assert '/6]' in printed
     command = ['bash', 'tools/dist_test.sh', config, tmp_path / 'epoch_1.pth', '2']
-    result = run([*command, '--work-dir', tmp_path / 'test'], env=environment)
-    assert result.returncode == 0, result.stdout
-    assert 'coco/bbox_mAP' in result.stdout
+    printed = printed_by(*command, '--work-dir', tmp_path / 'test', env=environment)
+    assert 'coco/bbox_mAP' in printed
 
 
 # What goes wrong, in words a user can act on: (command, what the message names).
@@ -261,7 +218,7 @@ MISTAKES = {
 @pytest.mark.parametrize('mistake', MISTAKES)
 def test_a_mistake_is_told_in_one_message(mistake, config, tmp_path):
     command, named = MISTAKES[mistake]
-    result = run([*command(config, tmp_path), '--work-dir', tmp_path])
+    result = run(*command(config, tmp_path), '--work-dir', tmp_path)
     assert result.returncode not in (0, None)
     (message,) = re.findall(r'^Error: .*', result.stdout, re.MULTILINE)
     assert named in message
@@ -272,7 +229,7 @@ def test_a_mistake_is_told_in_one_message(mistake, config, tmp_path):
 
 @pytest.mark.skipif(Path('data/coco').exists(), reason='data/coco is there')
 def test_training_on_coco_without_coco_says_how_to_get_it():
-    result = run([*TRAIN, 'configs/fcos_ape_q100k.py'])
+    result = run(*TRAIN, 'configs/fcos_ape_q100k.py')
     assert result.returncode != 0
     assert 'data/coco/annotations/instances_train2017.json' in result.stdout
     assert 'python tools/prepare_data.py coco2017' in result.stdout
@@ -281,7 +238,11 @@ def test_training_on_coco_without_coco_says_how_to_get_it():
 
 def test_amp_without_a_gpu_says_so(config, tmp_path):
     result = run(
-        [*TRAIN, config, '--amp', '--work-dir', tmp_path],
+        *TRAIN,
+        config,
+        '--amp',
+        '--work-dir',
+        tmp_path,
         env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
     )
     assert result.returncode != 0
@@ -292,7 +253,7 @@ def test_mmcv_without_compiled_operations_is_explained():
     """As after `pip install` without a compiler: mmcv is there, mmcv._ext not."""
     code = "import runpy, sys; sys.modules['mmcv._ext'] = None; sys.argv[0] = 'train'\n"
     code += "runpy.run_path('tools/train.py', run_name='__main__')"
-    result = run([sys.executable, '-c', code, 'configs/fcos_ape.py'])
+    result = run(sys.executable, '-c', code, 'configs/fcos_ape.py')
     assert result.returncode != 0
     assert 'Error: mmcv is installed without its compiled operations' in result.stdout
 
@@ -317,13 +278,14 @@ def test_slurm_scripts_ask_for_the_gpus(script, arguments, expected, tmp_path):
     fake = tmp_path / 'srun'
     fake.write_text('#!/bin/sh\necho "$@"\n')
     fake.chmod(0o755)
-    result = run(
-        ['bash', f'tools/{script}', *arguments],
+    printed = printed_by(
+        'bash',
+        f'tools/{script}',
+        *arguments,
         env=dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4'),
     )
-    assert result.returncode == 0, result.stdout
-    assert '--ntasks=4' in result.stdout and '--ntasks-per-node=4' in result.stdout
-    assert '--partition=gpu' in result.stdout and expected in result.stdout
+    assert '--ntasks=4' in printed and '--ntasks-per-node=4' in printed
+    assert '--partition=gpu' in printed and expected in printed
 
 
 @pytest.mark.parametrize(
@@ -348,7 +310,9 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
     )
     fake.chmod(0o755)
     result = run(
-        ['bash', 'tools/slurm_train.sh', 'gpu', 'ape', 'config.py', 'work_dirs/x'],
+        'bash',
+        'tools/slurm_train.sh',
+        *('gpu', 'ape', 'config.py', 'work_dirs/x'),
         env=dict(
             os.environ,
             PATH=f'{tmp_path}:{os.environ["PATH"]}',
@@ -363,7 +327,7 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
 
 def test_dist_scripts_say_what_they_need():
     for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
-        result = run(['bash', f'tools/{script}'])
+        result = run('bash', f'tools/{script}')
         assert result.returncode != 0
         assert 'Usage' in result.stdout
 
@@ -385,8 +349,7 @@ param_scheduler = []
 default_hooks = dict(checkpoint=dict(interval=80))
 """
     )
-    result = run([*TRAIN, overfit, '--work-dir', tmp_path / 'run'])
-    assert result.returncode == 0, result.stdout
+    printed_by(*TRAIN, overfit, '--work-dir', tmp_path / 'run')
     found = scalars(tmp_path / 'run')[-1]['coco/bbox_mAP']
     print(f'mAP on its training scenes: {found}')
     assert found > 0.5
