@@ -1,5 +1,6 @@
 """Ranking for MMDetection's heads that predict from anchors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from ape_mmdet.heads.ranking import DensePredictions, RankingMixin
 class AnchorRankingMixin(RankingMixin):
     """:class:`RankingMixin` for descendants of ``AnchorHead``.
 
-    The head keeps its own assignment (``get_targets``) and box coder.
+    The head keeps its own assignment and box coder. Its ``get_targets`` takes
+    what ``AnchorHead``'s takes and returns targets by level, as RetinaNet's,
+    ATSS's and GFL's do; for others see :meth:`assign`.
 
     Raises:
         ValueError: ``reg_decoded_bbox=False``.
@@ -53,6 +56,7 @@ class AnchorRankingMixin(RankingMixin):
             batch_img_metas,
             batch_gt_instances_ignore=batch_gt_instances_ignore,
         )
+        self._check_targets(targets, len(batch_img_metas), priors)
         labels, label_weights, target_boxes = (
             torch.cat([level.flatten(0, 1) for level in by_level])
             for by_level in targets
@@ -60,6 +64,20 @@ class AnchorRankingMixin(RankingMixin):
         return self.flatten(
             cls_scores, bbox_preds, priors, labels, label_weights, target_boxes
         )
+
+    def _check_targets(
+        self, targets: Sequence, num_images: int, priors: Sequence[Tensor]
+    ) -> None:
+        expected = [(num_images, len(level)) for level in priors]
+        if len(targets) != 3 or any(
+            [tuple(level.shape[:2]) for level in by_level] != expected
+            for by_level in targets
+        ):
+            raise TypeError(
+                f'{type(self).__name__}.get_targets does not return labels, label '
+                'weights and boxes by level, as AnchorHead.get_targets does: '
+                'override assign, see the guide "Ranking loss for your own head"'
+            )
 
     def assign(
         self,
@@ -80,6 +98,6 @@ class AnchorRankingMixin(RankingMixin):
             Labels and label weights of each level, (num_imgs, n), and boxes,
             (num_imgs, n, 4).
         """
-        # Some heads return more in front; all end with labels, label weights,
-        # box targets, box weights (each by level) and the average factor.
+        # Some heads return more in front; the last are labels, label weights, box
+        # targets, box weights (each by level) and the average factor.
         return self.get_targets(*args, **kwargs)[-5:-2]

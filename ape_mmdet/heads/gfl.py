@@ -1,5 +1,6 @@
 """Generalized Focal Loss's head, trained by ranking."""
 
+import torch
 from mmdet.models.dense_heads import GFLHead
 from mmdet.registry import MODELS
 from torch import Tensor
@@ -17,7 +18,10 @@ class RankingGFLHead(AnchorRankingMixin, GFLHead):
 
     def decode(self, priors: Tensor, predictions: Tensor, levels: Tensor) -> Tensor:
         """See :meth:`RankingMixin.decode`: the mean of each side's distribution."""
-        distances = self.integral(predictions) * self.strides_of(levels)[:, None]
+        # A matrix product: autocast would round it.
+        with torch.autocast(predictions.device.type, enabled=False):
+            sides = self.integral(predictions)
+        distances = sides * self.strides_of(levels)[:, None]
         return super().decode(self.anchor_center(priors), distances, levels)
 
     def further_losses(

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ape_mmdet.heads.anchor import AnchorRankingMixin
 
+# Pixels. Of less, nothing may be left when a box is scaled to its image.
+LEAST_SIDE = 0.01
+
 
 @MODELS.register_module()
 class RankingPAAHead(AnchorRankingMixin, PAAHead):
@@ -22,6 +25,7 @@ class RankingPAAHead(AnchorRankingMixin, PAAHead):
     localisation.
 
     Args:
+        topk: That of ``selection``, where it has none: PAA's own name for it.
         selection: See :class:`RankingMixin`.
     """
 
@@ -30,23 +34,29 @@ class RankingPAAHead(AnchorRankingMixin, PAAHead):
     get_targets = AnchorHead.get_targets
 
     def __init__(
-        self, *args: Any, selection: ConfigType = dict(), **kwargs: Any
+        self,
+        *args: Any,
+        topk: int = 9,
+        selection: ConfigType | None = dict(),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, selection=selection, **kwargs)
+        if selection is not None:
+            selection = dict(dict(topk=topk), **selection)
+        super().__init__(*args, topk=topk, selection=selection, **kwargs)
 
     def predict_by_feat(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        *args: Any,
-        **kwargs: Any,
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], **kwargs: Any
     ) -> InstanceList:
-        """See ``PAAHead``: boxes vote, all with the same quality."""
+        """See ``PAAHead``: boxes vote, all with the same quality.
+
+        Scores are the roots of probabilities, as PAA's are of probability times
+        quality.
+        """
         certain = [
             torch.full_like(level[:, : self.num_base_priors], torch.inf)
             for level in cls_scores
         ]
-        return super().predict_by_feat(cls_scores, bbox_preds, certain, *args, **kwargs)
+        return super().predict_by_feat(cls_scores, bbox_preds, certain, **kwargs)
 
     def _bbox_post_process(
         self, results: InstanceData, *args: Any, **kwargs: Any
@@ -54,5 +64,5 @@ class RankingPAAHead(AnchorRankingMixin, PAAHead):
         # A box without area does not even overlap itself: nothing could vote.
         sides = results.bboxes[:, 2:] - results.bboxes[:, :2]
         return super()._bbox_post_process(
-            results[(sides > 0).all(dim=1)], *args, **kwargs
+            results[(sides > LEAST_SIDE).all(dim=1)], *args, **kwargs
         )

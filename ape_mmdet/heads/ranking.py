@@ -67,8 +67,9 @@ class RankingMixin(CalibratedMixin):
     """Trains a dense head of MMDetection by ranking.
 
     Put in front of a head, with :meth:`dense_predictions` for its family:
-    ``AnchorRankingMixin`` is that for all heads with anchors, so that
-    ``class MyHead(AnchorRankingMixin, RetinaHead)`` needs nothing more.
+    ``AnchorRankingMixin`` is that for heads with anchors that assign as
+    ``AnchorHead`` does, so that ``class MyHead(AnchorRankingMixin, RetinaHead)``
+    needs nothing more.
 
     Where the head has a branch for the quality of boxes (centerness, IoU), the
     branch is left out: the ranking itself orders boxes by quality.
@@ -88,10 +89,11 @@ class RankingMixin(CalibratedMixin):
 
     Raises:
         TypeError: ``loss_cls`` is not a ranking loss.
-        ValueError: ``box_weights`` or an option of ``selection`` has no meaning.
+        ValueError: ``box_weights`` or an option of ``selection`` has no meaning,
+            or there is no layer of the name ``quality_layer``.
     """
 
-    # Name of the layer that predicts the quality of boxes.
+    # Name of the layer that predicts the quality of boxes, or of its ModuleList.
     quality_layer: str | None = None
     loss_cls: RankingLoss
 
@@ -132,12 +134,22 @@ class RankingMixin(CalibratedMixin):
             select_positives(nothing, nothing, nowhere, nowhere, **selection)
         if hasattr(self, 'loss_centerness'):
             del self.loss_centerness
-
-    def _init_layers(self) -> None:
-        super()._init_layers()
         if self.quality_layer is not None:
-            # No parameters and no work, where the head's forward calls it.
-            setattr(self, self.quality_layer, nn.Identity())
+            self._leave_out(self.quality_layer)
+
+    def _leave_out(self, name: str) -> None:
+        """Replace a layer, or one for each level, by nothing to train or to do."""
+        layer = getattr(self, name, None)
+        if not isinstance(layer, nn.Module):
+            raise ValueError(
+                f'quality_layer of {type(self).__name__} is {name!r}, and the head '
+                'has no such layer'
+            )
+        # The head's forward still calls it.
+        nothing: nn.Module = nn.Identity()
+        if isinstance(layer, nn.ModuleList):
+            nothing = nn.ModuleList(nn.Identity() for _ in layer)
+        setattr(self, name, nothing)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Predictions of each level.
@@ -326,9 +338,13 @@ class RankingMixin(CalibratedMixin):
             **options,
         )
         labels = dense.labels.clone()
-        labels[positives.index[~selected]] = self.num_classes
-        positives = Positives(*(values[selected] for values in positives))
-        return dense._replace(labels=labels, positives=positives), ious[selected]
+        labels[positives.index] = labels[positives.index].where(
+            selected, self.num_classes
+        )
+        # Found once: a device has to be waited for.
+        chosen = selected.nonzero().squeeze(1)
+        positives = Positives(*(values[chosen] for values in positives))
+        return dense._replace(labels=labels, positives=positives), ious[chosen]
 
 
 def _probabilities(dense: DensePredictions) -> Tensor:

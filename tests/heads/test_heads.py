@@ -1,12 +1,17 @@
 """A dense head's outputs and targets become one ranking problem."""
 
+import math
+
 import pytest
 import torch
+import torch.nn as nn
+from mmdet.models.dense_heads import PAAHead, RetinaHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from ape_mmdet.heads import AnchorRankingMixin
 from ape_mmdet.heads.ranking import (
     DensePredictions,
     Positives,
@@ -220,23 +225,52 @@ def test_the_box_loss_weighs_each_positive_by_its_probability():
 
 @pytest.mark.parametrize('name', HEADS)
 def test_any_head_can_select_among_its_positives(name):
-    """What is not selected becomes a negative; nothing else changes."""
+    """As scikit-learn would, of each object's candidates; nothing else changes."""
+    pytest.importorskip('sklearn')
+    import by_scikit_learn
+
     plain = build_head(name, selection=None)
-    outputs = plain(features())
+    cls_scores, bbox_preds = plain(features())
+    outputs = [torch.randn_like(level) for level in cls_scores], bbox_preds
     batch = (ground_truth(), image_metas(), None)
     before = plain.dense_predictions(*outputs, *batch)
+    candidates = before.positives
+    labels = before.labels[candidates.index]
+    objects = list(
+        zip(candidates.images.tolist(), labels.tolist(), candidates.target_boxes)
+    )
+    known = [
+        (image, int(label), box)
+        for image, instances in enumerate(ground_truth())
+        for label, box in zip(instances.labels, instances.bboxes)
+    ]
+    groups = [
+        next(
+            number
+            for number, (in_image, of_class, gt) in enumerate(known)
+            if (in_image, of_class) == (image, label)
+            and torch.allclose(gt, box, atol=1e-3)
+        )
+        for image, label, box in objects
+    ]
+    ious = bbox_overlaps(candidates.boxes, candidates.target_boxes, is_aligned=True)
+    probabilities = before.logits[candidates.index, labels].sigmoid()
+    expected = by_scikit_learn.select_positives(
+        probabilities, ious, torch.tensor(groups), candidates.levels, topk=2
+    )
+    expected = torch.tensor(expected)
+    assert expected.any() and not expected.all()
+
     selecting = build_head(name, selection=dict(topk=2))
     seen = []
     selecting.loss_cls.register_forward_pre_hook(lambda _, given: seen.append(given))
     losses = selecting.loss_by_feat(*outputs, *batch[:2])
     assert all(torch.isfinite(value) for value in losses.values())
-    ((_, targets, ious),) = seen
-    targets = targets.view(-1, NUM_CLASSES)
+    ((_, targets, given_ious),) = seen
     everything = ranking_targets(before.labels, before.label_weights, NUM_CLASSES)
-    changed = (targets != everything).nonzero()
-    assert len(changed) and (everything[changed.T.unbind()] == 1).all()
-    assert (targets[changed.T.unbind()] == 0).all()
-    assert len(ious) == (targets == 1).sum() > 0
+    everything[candidates.index[~expected], labels[~expected]] = 0
+    assert targets.view(-1, NUM_CLASSES).equal(everything)
+    torch.testing.assert_close(given_ious, ious[expected].clamp(0, 1))
 
 
 def test_an_object_is_an_image_a_class_and_a_box():
@@ -292,6 +326,69 @@ def test_boxes_without_area_cannot_vote():
     metas = [dict(meta, img_shape=(16, 16)) for meta in image_metas()]
     for result in head.predict_by_feat(cls_scores, bbox_preds, batch_img_metas=metas):
         assert len(result.bboxes) and result.bboxes.isfinite().all()
+
+
+def test_boxes_too_small_to_scale_cannot_vote():
+    """All that is left of them in the image's own pixels may be a point."""
+    head = build_head('paa_ape').eval()
+    small = torch.tensor([512.0, 100.0, 512.0, 101.0])
+    small[2] = small[2].nextafter(torch.tensor(600.0))
+    boxes = torch.stack([small, torch.tensor([10.0, 10.0, 10.00005, 10.00005])])
+    boxes = torch.cat([boxes, torch.tensor([[20.0, 20.0, 60.0, 50.0]])])
+    results = InstanceData(
+        bboxes=boxes,
+        scores=torch.full((3, NUM_CLASSES), 0.5),
+        score_factors=torch.ones(3),
+    )
+    meta = dict(image_metas()[0], scale_factor=(1.089, 1.089))
+    found = head._bbox_post_process(results, head.test_cfg, rescale=True, img_meta=meta)
+    assert len(found.bboxes) == NUM_CLASSES and found.bboxes.isfinite().all()
+
+
+def test_the_name_of_paa_for_topk_is_that_of_the_selection():
+    assert build_head('paa_ape', topk=3).selection == dict(topk=3)
+    assert build_head('paa_ape', topk=3, selection=dict(topk=5)).selection['topk'] == 5
+    assert build_head('paa_ape', topk=3, selection=None).selection is None
+
+
+@MODELS.register_module()
+class SeveralQualities(RetinaHead):
+    """With a layer for quality at each level, made where one would not look."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.qualities = nn.ModuleList(nn.Conv2d(64, 1, 1) for _ in STRIDES)
+
+    def forward(self, x):
+        return *super().forward(x), [each(y) for each, y in zip(self.qualities, x)]
+
+
+def test_layers_of_quality_are_left_out_wherever_they_are_made():
+    class Ranking(AnchorRankingMixin, SeveralQualities):
+        quality_layer = 'qualities'
+
+    head = build_head('retinanet_ape', type=Ranking)
+    assert len(head(features())) == 2
+    assert not list(head.qualities.parameters())
+
+
+def test_a_layer_of_quality_that_is_not_there_is_told():
+    class Misspelt(AnchorRankingMixin, RetinaHead):
+        quality_layer = 'centernes'
+
+    with pytest.raises(
+        ValueError, match="Misspelt is 'centernes', and the head has no"
+    ):
+        build_head('retinanet_ape', type=Misspelt)
+
+
+def test_targets_that_are_not_by_level_are_told():
+    class Unlike(AnchorRankingMixin, PAAHead):
+        quality_layer = 'atss_centerness'
+
+    head = build_head('paa_ape', type=Unlike, selection=None)
+    with pytest.raises(TypeError, match='Unlike.get_targets .* override assign'):
+        head.loss_by_feat(*head(features()), ground_truth(), image_metas())
 
 
 def test_options_without_meaning_are_refused_at_once():
@@ -387,3 +484,62 @@ def test_gfl_trains_its_distributions_toward_the_sides_of_the_object():
         for values in (right, right.roll(1, dims=1))
     ]
     assert losses[0] < 1e-6 < 1 < losses[1]
+
+
+def test_gfl_weighs_each_positive_in_its_further_loss():
+    head = build_head('gfl_ape')
+    # Centres 64, 64; each side is two strides of 16, bin 2, from one of them.
+    priors = torch.tensor([[32.0, 32.0, 96.0, 96.0]]).repeat(2, 1)
+    targets = torch.tensor([[32.0, 32.0, 96.0, 96.0]]).repeat(2, 1)
+    logits = torch.zeros(2, 4, head.reg_max + 1)
+    logits[1, :, 2] = 2.0
+    levels, zeros = torch.ones(2).long(), torch.zeros(2).long()
+    positives = Positives(
+        zeros, zeros, levels, priors, logits.flatten(1), priors, targets
+    )
+    found = head.further_losses(positives, torch.tensor([0.9, 0.1]))['loss_dfl']
+    bins = head.reg_max + 1
+    of_each = [math.log(bins), math.log(math.exp(2.0) + bins - 1) - 2.0]
+    expected = head.loss_dfl.loss_weight * (0.9 * of_each[0] + 0.1 * of_each[1])
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gfl_decodes_in_full_precision_under_autocast():
+    head = build_head('gfl_ape')
+    torch.manual_seed(2)
+    given = (
+        torch.tensor([[32.0, 32.0, 96.0, 96.0]]).repeat(50, 1),
+        torch.randn(50, 4 * (head.reg_max + 1)),
+        torch.full((50,), 4),
+    )
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = head.decode(*given)
+    assert found.equal(head.decode(*given))
+
+
+def test_rtmdet_assigns_by_what_it_predicts():
+    """Its own head and the ranking one hand the same to the assignment."""
+    handed = []
+    for name in ('rtmdet_qfl', 'rtmdet_ape'):
+        head = build_head(name)
+        torch.manual_seed(3)
+        cls_scores, bbox_preds = head(features())
+        outputs = (
+            [torch.randn_like(level) for level in cls_scores],
+            [level + 8 * torch.rand_like(level) for level in bbox_preds],
+        )
+        get_targets = head.get_targets
+
+        def noted(logits, boxes, *args, get_targets=get_targets, **kwargs):
+            targets = get_targets(logits, boxes, *args, **kwargs)
+            handed.append((logits.detach(), boxes.detach(), targets[1], targets[3]))
+            return targets
+
+        head.get_targets = noted
+        head.loss_by_feat(*outputs, ground_truth(), image_metas())
+    (logits, boxes, labels, targets), ranking = handed
+    assert logits.equal(ranking[0])
+    torch.testing.assert_close(boxes, ranking[1])
+    assert all(map(torch.equal, labels, ranking[2]))
+    assert all(map(torch.equal, targets, ranking[3]))
+    assert any((level < NUM_CLASSES).any() for level in labels)
