@@ -47,4 +47,4 @@ def test_heads_that_the_guide_names_exist(repository):
     overridden = re.findall(r'^\| [a-z][^|]*\| `(\w+)`', text, re.MULTILINE)
     assert len(overridden) == 5
     for method in overridden:
-        assert hasattr(heads.AnchorRankingMixin, method), method
+        assert hasattr(heads.RankingRetinaHead, method), method
