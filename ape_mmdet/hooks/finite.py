@@ -62,7 +62,6 @@ class FiniteUpdatesHook(Hook):
         """Forget the batches that the last update was of."""
         self._images: list[list[str]] = []
         self._losses: list[Tensor] = []
-        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def _noting_the_loss(self, update_params: Callable) -> Callable:
         @wraps(update_params)
