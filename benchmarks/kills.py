@@ -94,6 +94,7 @@ def measure(folder: Path, kills: int, epochs: int, seed: int) -> Result:
         last = work_dir / f'epoch_{epochs}.pth'
         while not last.exists():
             before = _newest(work_dir)
+            _remove_logs(work_dir)  # A process may be killed before it has one.
             process = _start(context, config, work_dir)
             # On the average a few epochs after the start.
             process.join(moments.uniform(0, duration / 4) if done < kills else None)
@@ -157,10 +158,15 @@ def _train(config: str, work_dir: str) -> None:
 
 
 def _resumed(work_dir: Path) -> int | None:
-    """The epoch that the latest process went on from; None if it came to none."""
-    latest = max(work_dir.glob('*/*.log'), default=None)
-    found = latest and re.search(r'resumed epoch: (\d+)', latest.read_text())
+    """The epoch that the process with a log went on from; None if it came to none."""
+    written = ''.join(log.read_text() for log in work_dir.glob('*/*.log'))
+    found = re.search(r'resumed epoch: (\d+)', written)
     return int(found[1]) if found else None
+
+
+def _remove_logs(work_dir: Path) -> None:
+    for log in work_dir.glob('*/*.log'):
+        log.unlink()
 
 
 def _newest(work_dir: Path) -> int:

@@ -10,27 +10,32 @@ import torch.multiprocessing as mp
 
 
 def in_processes(
-    work: Callable[[int, int], None], num_processes: int, tmp_path: Path
+    work: Callable[[int, int], None],
+    num_processes: int,
+    tmp_path: Path,
+    backend: str = 'gloo',
 ) -> None:
-    """Run ``work(rank, num_processes)`` in processes joined by gloo.
+    """Run ``work(rank, num_processes)`` in processes that know each other.
 
     Args:
         work: A function of a module.
         num_processes: How many there are.
         tmp_path: Where they meet; an empty folder.
+        backend: By what they talk; a CPU can by ``'gloo'`` alone.
     """
-    arguments = (work, num_processes, f'file://{tmp_path}/rendezvous')
+    arguments = (work, num_processes, f'file://{tmp_path}/rendezvous', backend)
     mp.spawn(_join_and_work, arguments, nprocs=num_processes)
 
 
-def _join_and_work(rank, work, num_processes, rendezvous):
+def _join_and_work(rank, work, num_processes, rendezvous, backend):
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo', init_method=rendezvous, rank=rank, world_size=num_processes
+        backend, init_method=rendezvous, rank=rank, world_size=num_processes
     )
     work(rank, num_processes)
     # DistributedDataParallel is part of a cycle and holds gloo's threads: those
     # that outlive Python may abort.
     gc.collect()
-    dist.barrier()
+    if backend == 'gloo':  # Else nothing was sent that others may wait for.
+        dist.barrier()
     dist.destroy_process_group()

@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 @HOOKS.register_module()
@@ -20,13 +20,22 @@ class ReproducibleEpochsHook(Hook):
     start, so they have to be started for each epoch: with
     ``persistent_workers=True`` augmentation of a resumed training differs, and
     a warning says so.
+
+    ``IterBasedTrainLoop`` has no epochs: there every iteration starts from
+    random numbers of the model's own, and augmentation differs, with a warning.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Warn of workers that carry on from epoch to epoch."""
-        if runner.train_dataloader.persistent_workers:
+        """Warn of augmentation that a resumed training will not repeat."""
+        if _has_no_epochs(runner):
+            runner.logger.warning(
+                'A training without epochs (IterBasedTrainLoop): after --resume, '
+                'augmentation will differ from that of a training that was not '
+                'interrupted.'
+            )
+        elif runner.train_dataloader.persistent_workers:
             runner.logger.warning(
                 'Workers persist over epochs: after --resume, augmentation will '
                 'differ from that of a training that was not interrupted. Set '
@@ -39,10 +48,27 @@ class ReproducibleEpochsHook(Hook):
         if hasattr(loader.sampler, 'seed'):
             # A resumed runner takes on the seed of the checkpoint too late for it.
             loader.sampler.seed = runner.seed
-        numbers = np.random.SeedSequence([runner.seed, runner.epoch, get_rank()])
-        of_the_model, of_workers = numbers.generate_state(2)
-        _seed(int(of_the_model))
-        loader.worker_init_fn = partial(_seed_worker, int(of_workers))
+        of_the_model, of_workers = _seeds(runner, runner.epoch)
+        _seed(of_the_model)
+        loader.worker_init_fn = partial(_seed_worker, of_workers)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Start the iteration's random numbers, where there are no epochs."""
+        if _has_no_epochs(runner):
+            of_the_model, _ = _seeds(runner, runner.iter)
+            _seed(of_the_model)
+
+
+def _has_no_epochs(runner: Runner) -> bool:
+    return isinstance(runner.train_loop, IterBasedTrainLoop)
+
+
+def _seeds(runner: Runner, number: int) -> list[int]:
+    """Seeds of the model and of the workers, for an epoch or an iteration."""
+    numbers = np.random.SeedSequence([runner.seed, number, get_rank()])
+    return numbers.generate_state(2).tolist()
 
 
 def _seed_worker(seed: int, worker: int) -> None:

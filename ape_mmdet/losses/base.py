@@ -45,9 +45,12 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
                 'meaning for it'
             )
         self.loss_weight = loss_weight
-        self.options = options
         # Raises for an option without meaning here, not after data is loaded.
+        # By itself: other processes may build theirs later, or on a GPU alone.
+        alone = dict(sync=False) if options.get('sync') is True else {}
+        self.options = options | alone
         self(torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+        self.options = options
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:

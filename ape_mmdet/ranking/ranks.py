@@ -68,9 +68,18 @@ class Together(Alone):
         self.size = dist.get_world_size(group)
 
     def gather(self, table: Tensor) -> tuple[Tensor, slice]:
-        """See :meth:`Alone.gather`."""
-        own = torch.tensor([table.shape[1]], device=table.device)
-        lengths = torch.cat(self._all_gather(own)).tolist()
+        """See :meth:`Alone.gather`.
+
+        Raises:
+            TypeError: Tables differ in dtype.
+        """
+        own = torch.tensor([table.shape[1], table.element_size()], device=table.device)
+        lengths, itemsizes = torch.stack(self._all_gather(own), dim=1).tolist()
+        if len(set(itemsizes)) > 1:  # Backends break off without a word.
+            raise TypeError(
+                'logits must have one dtype in all processes with sync=True, got '
+                f'{itemsizes} bytes each, by process'
+            )
         # Collectives are of equal sizes.
         padded = table.new_zeros(len(table), max(lengths))
         padded[:, : table.shape[1]] = table

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmdet.registry import MODELS
+from processes import in_processes
 
 import ape_mmdet.losses  # noqa: F401  (registers)
 from ape_mmdet.ranking import ap_loss, ape_loss, ranking_metrics
@@ -84,8 +86,22 @@ def test_an_option_that_does_not_exist_is_refused_when_built():
         (dict(type='APLoss', distance='stp'), 'distance'),
         (dict(type='APLoss', threshold=None), 'threshold'),
         (dict(type='APELoss', max_pairs=1e5), 'max_pairs'),
+        (dict(type='APELoss', sync='yes'), 'sync'),
     ],
 )
 def test_an_option_without_meaning_is_refused_when_built(config, named):
     with pytest.raises(ValueError, match=named):
         MODELS.build(config)
+
+
+def build_in_the_first_process(rank, num_processes):
+    with pytest.raises(RuntimeError, match='backend'):
+        dist.all_reduce(torch.zeros(1))
+    if rank == 0:
+        for name in ('APLoss', 'APELoss'):
+            assert MODELS.build(dict(type=name, sync=True)).options['sync'] is True
+
+
+def test_one_that_ranks_over_gpus_is_built_on_a_cpu_and_alone(tmp_path):
+    # Nothing on a CPU can be sent, as with NCCL, and every torch has it.
+    in_processes(build_in_the_first_process, 2, tmp_path, 'cuda:gloo')

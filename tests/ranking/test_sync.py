@@ -135,6 +135,18 @@ def test_nan_and_a_batch_without_objects_reach_every_process(tmp_path):
     in_processes(meet_nan_and_nothing, 2, tmp_path)
 
 
+def mix_precisions(rank, num_processes):
+    dtype = torch.float32 if rank == 0 else torch.float64
+    batch = random_batch(0)
+    for method in ('near-linear', 'reference'):
+        with pytest.raises(TypeError, match='logits must have one dtype'):
+            ap_loss(batch.logits.to(dtype), batch.targets, method=method, sync=True)
+
+
+def test_one_ranking_is_of_one_precision(tmp_path):
+    in_processes(mix_precisions, 2, tmp_path)
+
+
 def rank_in_a_group(rank, num_processes):
     groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]
     parts = [random_batch(seed) for seed in range(num_processes)]
