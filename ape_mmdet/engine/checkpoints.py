@@ -56,7 +56,7 @@ NUMBERS_OR_TEXT = re.compile(r'[biufcSU]\d+')
 # What has torch.load read a file as before 2.6, where no call says how.
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 # Names of the checkpoints that training writes to go on from.
-WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth')
+WRITTEN = re.compile(r'(epoch|iter)_(\d+)\.pth')
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
 
@@ -64,12 +64,37 @@ STATISTICS = {'current', 'max', 'mean', 'min'}
 def find_checkpoints(work_dir: str | Path) -> list[Path]:
     """What training wrote to go on from, the newest first.
 
+    That is the one that MMEngine notes as its last, then those before it by their
+    numbers, not by their times, which a copy changes. Those of higher numbers are of
+    a longer training before, in the same folder. Without the note, the highest
+    number is the newest.
+
     Not what was made of it later, such as ``epoch_6_calibrated.pth``.
     """
-    found = [
-        file for file in Path(work_dir).glob('*.pth') if WRITTEN.fullmatch(file.name)
-    ]
-    return sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    folder = Path(work_dir)
+    written = {}
+    for file in folder.glob('*.pth'):
+        if match := WRITTEN.fullmatch(file.name):
+            written[file] = match[1], int(match[2])
+    last_kind, last_number = _noted_last(folder)
+    times: dict[str, int] = {}
+    for file, (kind, _) in written.items():
+        times[kind] = max(times.get(kind, 0), file.stat().st_mtime_ns)
+
+    def order(file: Path) -> tuple[bool, int, int]:
+        kind, number = written[file]
+        leads_to_last = kind == last_kind and number <= last_number
+        return leads_to_last, times[kind], number
+
+    return sorted(written, key=order, reverse=True)
+
+
+def _noted_last(folder: Path) -> tuple[str, int]:
+    """Kind and number of what MMEngine notes as written last; no kind without."""
+    note = folder / 'last_checkpoint'
+    path = note.read_text(errors='replace').strip() if note.is_file() else ''
+    match = WRITTEN.fullmatch(os.path.basename(path))
+    return (match[1], int(match[2])) if match else ('', 0)
 
 
 def is_whole(file: Path) -> bool:

@@ -471,6 +471,31 @@ def test_what_is_refused_is_whole(tmp_path):
     assert not (tmp_path / 'trace').exists()
 
 
+def _touch(folder, *names) -> None:
+    """Make empty files, each newer than those before."""
+    for time, name in enumerate(names):
+        (folder / name).touch()
+        os.utime(folder / name, (time, time))
+
+
+def _found(folder) -> list[str]:
+    return [file.name for file in checkpoints.find_checkpoints(folder)]
+
+
+def test_a_copy_is_gone_on_from_by_numbers(tmp_path):
+    _touch(tmp_path, 'epoch_10.pth', 'epoch_2.pth', 'iter_500.pth', 'epoch_1.pth')
+    epochs = ['epoch_10.pth', 'epoch_2.pth', 'epoch_1.pth']
+    assert _found(tmp_path) == [*epochs, 'iter_500.pth']
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_500.pth')
+    assert _found(tmp_path) == ['iter_500.pth', *epochs]
+
+
+def test_a_longer_training_before_in_the_same_folder_is_not_gone_on_from(tmp_path):
+    _touch(tmp_path, 'epoch_3.pth', 'epoch_4.pth', 'epoch_1.pth', 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert _found(tmp_path)[:2] == ['epoch_2.pth', 'epoch_1.pth']
+
+
 def test_what_was_made_of_a_checkpoint_later_is_not_gone_on_from(tmp_path):
     for name in ('epoch_5.pth', 'iter_9.pth', 'epoch_5_calibrated.pth', 'best_5.pth'):
         (tmp_path / name).touch()
