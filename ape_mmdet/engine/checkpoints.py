@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -21,6 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_local
+from torch import serialization
 
 from ape_mmdet.engine.errors import UserError
 
@@ -32,12 +36,10 @@ RENAMED = {
 }
 # Functions and classes that make data of data.
 PLAIN = {
-    'builtins': {'bytearray', 'complex', 'frozenset', 'set', 'slice'},
+    'builtins': {'bytearray', 'bytes', 'complex', 'frozenset', 'set', 'slice'},
     'collections': {'OrderedDict', 'defaultdict'},
     '_codecs': {'encode'},
-    'numpy': {'dtype', 'ndarray'},
-    'numpy._core.multiarray': {'_reconstruct', 'scalar'},
-    'numpy._core.numeric': {'_frombuffer'},
+    'numpy._core.multiarray': {'scalar'},
     'torch': {'Size', 'device'},
     'torch._utils': {
         '_rebuild_parameter',
@@ -47,10 +49,14 @@ PLAIN = {
     'mmengine.logging.history_buffer': {'HistoryBuffer'},
     'mmengine.config.config': {'ConfigDict'},
 }
+# Classes, besides those of NumPy, whose objects are pickled with a state.
+BUILT = (OrderedDict, HistoryBuffer)
+# How NumPy pickles its types: no objects, and no records that could hold them.
+NUMBERS_OR_TEXT = re.compile(r'[biufcSU]\d+')
 # What has torch.load read a file as before 2.6, where no call says how.
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 # Names of the checkpoints that training writes to go on from.
-WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth')
+WRITTEN = re.compile(r'(epoch|iter)_(\d+)\.pth')
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
 
@@ -58,30 +64,62 @@ STATISTICS = {'current', 'max', 'mean', 'min'}
 def find_checkpoints(work_dir: str | Path) -> list[Path]:
     """What training wrote to go on from, the newest first.
 
+    They go by their numbers, not by their times, which a copy changes. First come
+    those up to the one that MMEngine notes as its last, and what was written after
+    the note. Others with higher numbers are of a longer training before, in the
+    same folder. Without the note, the highest number is the newest.
+
     Not what was made of it later, such as ``epoch_6_calibrated.pth``.
     """
-    found = [
-        file for file in Path(work_dir).glob('*.pth') if WRITTEN.fullmatch(file.name)
-    ]
-    return sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    folder = Path(work_dir)
+    written = {}
+    for file in folder.glob('*.pth'):
+        if match := WRITTEN.fullmatch(file.name):
+            written[file] = match[1], int(match[2])
+    last_kind, last_number, noted = _noted_last(folder)
+    times = {file: file.stat().st_mtime_ns for file in written}
+    latest: dict[str, int] = {}
+    for file, (kind, _) in written.items():
+        latest[kind] = max(latest.get(kind, 0), times[file])
+
+    def order(file: Path) -> tuple[bool, int, int]:
+        kind, number = written[file]
+        # A training may be killed between a checkpoint and its note.
+        of_last = number <= last_number or times[file] > noted
+        return kind == last_kind and of_last, latest[kind], number
+
+    return sorted(written, key=order, reverse=True)
+
+
+def _noted_last(folder: Path) -> tuple[str, int, int]:
+    """Kind and number of what MMEngine notes as written last, and when; else no kind."""
+    note = folder / 'last_checkpoint'
+    if not note.is_file():
+        return '', 0, 0
+    path = note.read_text(errors='replace').strip()
+    match = WRITTEN.fullmatch(os.path.basename(path))
+    return (match[1], int(match[2]), note.stat().st_mtime_ns) if match else ('', 0, 0)
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a checkpoint is all there.
+    """Whether a checkpoint is all there: torch reads it, its checksums are right.
 
-    Reads no pickle: each entry of the archive has a checksum of its own. The
-    formats of torch before 1.6 have none and pass.
+    torch does not look at the checksums. Formats of torch before 1.6 have none. What
+    :func:`refuse_code` refuses is whole all the same.
     """
     try:
         with file.open('rb') as stream:
-            if stream.read(1) == b'\x80':
-                return True
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            has_pickle = any(name.endswith('data.pkl') for name in names)
-            return has_pickle and archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, ValueError):
+            is_archive = stream.read(2) == b'PK'
+        if is_archive:
+            with zipfile.ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    return False
+        _plain(torch.load)(file, map_location='cpu')
+    except UserError:
+        return True
+    except Exception:  # A damaged file can raise anything.
         return False
+    return True
 
 
 def guard_loading(trusted: bool) -> None:
@@ -98,25 +136,23 @@ def guard_loading(trusted: bool) -> None:
 
 
 def admit_training_state() -> None:
-    """Have ``torch.load(weights_only=True)`` read what MMEngine resumes from.
+    """Have MMEngine read, with torch 2.6 or newer, what it resumes from.
 
-    That is how it loads since 2.6 unless told otherwise, so that MMEngine 0.10.7
-    cannot resume. Admitted is what :func:`refuse_code` lets through, and no
-    function that runs code of the file's: the protection stays. Older torch is
-    left alone.
+    ``torch.load`` there refuses objects unless told otherwise, so that MMEngine
+    0.10.7 cannot resume. Its loading of files now begins with what
+    :func:`refuse_code` lets through; other files it reads or refuses as ever, and
+    ``torch.load`` stays as it is. Older torch is left alone.
     """
-    if torch.__version__ < '2.6':  # By number: a TorchVersion.
-        return
-    plain: list = [(_statistic, 'builtins.getattr')]
-    for module, names in PLAIN.items():
-        aliases = [module] + [old for old, now in RENAMED.items() if now == module]
-        for name in names:
-            found = _plain_global(module, name)
-            plain += [(found, f'{alias}.{name}') for alias in aliases]
-    # The dtypes of arrays are instances of classes of their own.
-    scalars = {np.dtype(code) for code in np.typecodes['All'] if code != 'O'}
-    plain += sorted({type(scalar) for scalar in scalars}, key=str)
-    torch.serialization.add_safe_globals(plain)
+    if torch.__version__ >= '2.6':  # By number: a TorchVersion.
+        CheckpointLoader.register_scheme('', _load_from_local, force=True)
+
+
+@wraps(load_from_local)  # MMEngine logs the name.
+def _load_from_local(filename: str, map_location: Any = None) -> Any:
+    try:
+        return _plain(torch.load)(os.path.expanduser(filename), map_location)
+    except UserError:
+        return load_from_local(filename, map_location)
 
 
 def refuse_code() -> None:
@@ -139,25 +175,39 @@ def _plain(load: Callable) -> Callable:
     ) -> Any:
         _refuse_scripts(f)
         options['weights_only'] = False  # Of what is allowed, see below.
-        return load(f, map_location, pickle_module=_PlainPickle, **options)
+        loaded = load(f, map_location, pickle_module=_PlainPickle, **options)
+        _leave_out_config(loaded)
+        return loaded
 
     load_plain.refuses_code = True  # type: ignore[attr-defined]  # A mark.
     return load_plain
 
 
+def _leave_out_config(loaded: Any) -> None:
+    """Drop ``meta['config']``, a text that MMEngine executes when it resumes.
+
+    It looks there for the number of GPUs, and itself writes ``meta['cfg']``,
+    which it does not execute.
+    """
+    meta = loaded.get('meta') if isinstance(loaded, dict) else None
+    if isinstance(meta, dict) and isinstance(meta.get('config'), str):
+        del meta['config']
+
+
 def _refuse_scripts(file: Any) -> None:
-    """Raise UserError for a TorchScript archive, which is code."""
-    position = file.tell() if hasattr(file, 'tell') else None
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return  # None, or torch will say what is wrong.
-    finally:
-        if position is not None:
-            file.seek(position)
-    if any(name.endswith('/constants.pkl') for name in names):
-        raise _refusal('a TorchScript module')
+    """Raise UserError for a TorchScript archive, which is code.
+
+    By the functions that ``torch.load`` itself decides by: Python's zipfile can be
+    made to see another archive in the same bytes.
+    """
+    with serialization._open_file_like(file, 'rb') as stream:
+        position = stream.tell()
+        if not serialization._is_zipfile(stream):
+            return
+        with serialization._open_zipfile_reader(stream) as archive:
+            if serialization._is_torchscript_zip(archive):
+                raise _refusal('a TorchScript module')
+        stream.seek(position)
 
 
 def _plain_global(module: str, name: str) -> Any:
@@ -168,18 +218,48 @@ def _plain_global(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Finds what is in ``PLAIN``, and no other function or class."""
+def _build(unpickler: Any) -> None:
+    """Give the object on top of the unpickler's stack its state, if it may."""
+    instance, state = unpickler.stack[-2:]
+    if not _may_build(instance, state):
+        raise _refusal(f'a state for a {type(instance).__name__}')
+    pickle._Unpickler.dispatch[pickle.BUILD[0]](unpickler)
 
-    def find_class(self, module: str, name: str) -> Any:
-        module = RENAMED.get(module, module)
-        if module == 'builtins' and name == 'getattr':
-            return _statistic
-        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if name not in PLAIN.get(module, ()):
-            raise _refusal(f'{module}.{name}')
-        return _plain_global(module, name)
+
+def _may_build(instance: Any, state: Any) -> bool:
+    """Whether an object may be given a state by a file.
+
+    NumPy believes what a state says of memory: the flags and fields of a type have
+    it follow addresses of the file's choice, and an array that is built again leaves
+    others without their memory. A function's state is its defaults, a class's its
+    methods.
+    """
+    if isinstance(instance, np.dtype):
+        orders = [instance.newbyteorder(order) for order in ('<', '>')]
+        # As text: an array can be equal to what it is not.
+        return repr(state) in [repr(order.__reduce__()[2]) for order in orders]
+    if type(instance) is np.ndarray:
+        return instance.size == 0
+    return type(instance) in BUILT
+
+
+def _dtype(code: Any, *_: Any) -> np.dtype:
+    """``numpy.dtype``, of numbers and text: a copy, as its state is set after."""
+    if not isinstance(code, str) or not NUMBERS_OR_TEXT.fullmatch(code):
+        raise _refusal(f'numpy.dtype({code!r})')
+    return np.dtype(code, copy=True)
+
+
+def _empty_array(*_: Any) -> np.ndarray:
+    """``_reconstruct`` of NumPy: what an array's state is then given to."""
+    return np.empty(0)
+
+
+def _array_of_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """``_frombuffer`` of NumPy, of what is no array with objects."""
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, np.dtype):
+        raise _refusal(f'an array of a {type(data).__name__}')
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
 def _statistic(owner: Any, name: str) -> Callable:
@@ -187,6 +267,35 @@ def _statistic(owner: Any, name: str) -> Callable:
     if owner is not HistoryBuffer or name not in STATISTICS:
         raise _refusal(f'getattr({owner!r}, {name!r})')
     return getattr(HistoryBuffer, name)
+
+
+# Found in the place of what could be made to do more.
+STAND_INS = {
+    ('builtins', 'getattr'): _statistic,
+    ('numpy', 'dtype'): _dtype,
+    ('numpy', 'ndarray'): None,  # An argument of _reconstruct, not called.
+    ('numpy._core.multiarray', '_reconstruct'): _empty_array,
+    ('numpy._core.numeric', '_frombuffer'): _array_of_bytes,
+}
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Finds what is in ``PLAIN``, and no other function or class.
+
+    Python's own, not C's, which lets nobody look at what it builds.
+    """
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _build}
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = RENAMED.get(module, module)
+        if (module, name) in STAND_INS:
+            return STAND_INS[module, name]
+        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if name not in PLAIN.get(module, ()):
+            raise _refusal(f'{module}.{name}')
+        return _plain_global(module, name)
 
 
 class _PlainPickle:

@@ -3,14 +3,17 @@
 import io
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
 import torch
+from commands import printed_by
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
@@ -62,6 +65,16 @@ class GetattrOfModule(Getattr):
         return getattr, (torch.Size, '__class__')
 
 
+class _Call:
+    """Calls a function when it is unpickled, and may give the result a state."""
+
+    def __init__(self, function, *args, state=None) -> None:
+        self.call = (function, args, state)
+
+    def __reduce__(self):
+        return self.call
+
+
 ATTACKS = {
     'at the top': Attack,
     'in an array': lambda trace: np.array([Attack(trace)], dtype=object),
@@ -73,14 +86,6 @@ ATTACKS = {
     'a function of torch': lambda trace: _Call(torch.load, str(trace)),
     'a partial': lambda trace: _partial(trace),
 }
-
-
-class _Call:
-    def __init__(self, function, *args) -> None:
-        self.call = (function, args)
-
-    def __reduce__(self):
-        return self.call
 
 
 def _partial(trace):
@@ -119,21 +124,117 @@ def test_code_is_refused_and_does_not_run(plain_load, attack, kind, tmp_path):
 def test_the_oldest_format_is_refused_alike(plain_load, tmp_path):
     file = tmp_path / 'stranger.tar'
     trace = tmp_path / 'trace'
+    parts = dict(storages=pickle.dumps(0) + pickle.dumps([]), tensors=pickle.dumps(0))
+    parts['pickle'] = pickle.dumps(Attack(trace))
     with tarfile.open(file, 'w') as archive:
-        for name in ('sys_info', 'pickle', 'storages', 'tensors'):
-            data = pickle.dumps(Attack(trace))
+        for name, data in parts.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    with pytest.raises((UserError, RuntimeError)):
+    with pytest.raises(UserError, match='--trust-checkpoint'):
         plain_load(file)
     assert not trace.exists()
+    # The attack is one, and the file is of that format.
+    torch.load(file, weights_only=False)
+    assert trace.exists()
 
 
-def test_scripts_are_refused(plain_load, tmp_path):
-    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / 'script.pt')
+@pytest.mark.parametrize('reader', ['Python', 'torch alone'])
+def test_scripts_are_refused(plain_load, reader, tmp_path):
+    file = tmp_path / 'script.pt'
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
+    if reader == 'torch alone':
+        content = file.read_bytes()
+        end = content.rfind(b'PK\5\6')
+        file.write_bytes(content[:end] + b'between' + content[end:])
+        with pytest.raises(zipfile.BadZipFile):
+            zipfile.ZipFile(file)
+    assert isinstance(torch.load(file, weights_only=False), torch.nn.Module)
     with pytest.raises(UserError, match='TorchScript'):
-        plain_load(tmp_path / 'script.pt')
+        plain_load(file)
+    with file.open('rb') as stream, pytest.raises(UserError, match='TorchScript'):
+        plain_load(stream)
+
+
+# States that lie about memory, and the constructor that takes objects from bytes.
+LIES = {
+    'records of objects': _Call(
+        np.dtype,
+        *('V8', False, True),
+        state=(3, '|', None, ('f',), {'f': (np.dtype('O'), 0)}, 8, 1, 0),
+    ),
+    'flags': _Call(
+        np.dtype, 'f8', False, True, state=(3, '<', None, None, None, -1, -1, 1)
+    ),
+    'a size': _Call(
+        np.dtype, 'U1', False, True, state=(3, '<', None, None, None, 400, 4, 8)
+    ),
+    'an array equal to None': _Call(
+        np.dtype,
+        *('f8', False, True),
+        state=(3, '<', None, None, np.array([None], dtype=object), -1, -1, 0),
+    ),
+    'a type of objects': np.dtype('O'),
+    'an array of objects': np.array([None], dtype=object),
+    'an array of addresses': _Call(np.ndarray, (1,), 'O', bytes(8)),
+    'an array of an array': _Call(
+        np._core.numeric._frombuffer if hasattr(np, '_core') else np.frombuffer,
+        *(np.arange(2), np.dtype('i8'), (2,), 'C'),
+    ),
+}
+
+
+@pytest.mark.parametrize('lie', LIES)
+def test_numpy_is_told_no_lies_about_memory(plain_load, lie, tmp_path):
+    torch.save(dict(lie=LIES[lie]), tmp_path / 'stranger.pth')
+    with pytest.raises((UserError, TypeError)):
+        plain_load(tmp_path / 'stranger.pth')
+
+
+def _load_pickle(data: bytes):
+    return checkpoints._PlainPickle.load(io.BytesIO(data))
+
+
+def test_an_array_is_built_once():
+    array = np.arange(3)
+    state = pickle.dumps(array.__reduce__()[2], protocol=2)[2:-1]
+    with pytest.raises(UserError, match='a state for a ndarray'):
+        _load_pickle(pickle.dumps(array, protocol=2)[:-1] + state + b'b.')
+
+
+@pytest.mark.parametrize(
+    'target', [torch._utils._rebuild_tensor_v2, ConfigDict, HistoryBuffer, np.ndarray]
+)
+def test_functions_and_classes_stay_as_they_are(target):
+    state = pickle.dumps((None, dict(__doc__='changed')), protocol=2)[2:-1]
+    with pytest.raises(UserError, match='a state for a'):
+        _load_pickle(pickle.dumps(target, protocol=2)[:-1] + state + b'b.')
+    assert target.__doc__ != 'changed'
+
+
+ARRAYS = [
+    np.arange(6.0).reshape(2, 3),
+    np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.arange(3, dtype='>i4'),
+    np.array(['a', 'bcd']),
+    np.array([b'a', b'bcd']),
+    np.array([True, False]),
+    np.array(2.5),
+    np.array([]),
+    np.array([1 + 2j]),
+    np.float32(1.5),
+    np.str_('a'),
+]
+
+
+@pytest.mark.parametrize('protocol', [2, 5])
+@pytest.mark.parametrize('array', ARRAYS, ids=repr)
+def test_arrays_are_read_as_they_are(array, protocol):
+    data = pickle.dumps(array, protocol=protocol)
+    loaded, expected = _load_pickle(data), pickle.loads(data)
+    assert type(loaded) is type(expected) and repr(loaded) == repr(expected)
+    assert loaded.dtype == expected.dtype
+    assert str(loaded.flags) == str(expected.flags)
 
 
 @pytest.mark.parametrize('zipped', [True, False])
@@ -185,18 +286,16 @@ def test_pickles_of_numpy_1_are_read(plain_load, tmp_path):
 
 
 @pytest.fixture
-def admitted():
-    """torch's own list of what a file may hold, as importing our hooks makes it."""
-    before = torch.serialization.get_safe_globals()
+def admitted(monkeypatch):
+    """MMEngine's loading of files, as importing our hooks makes it."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
     checkpoints.admit_training_state()
-    yield
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(before)
+    return CheckpointLoader.load_checkpoint
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_torch_reads_what_mmengine_resumes_from(admitted, zipped, tmp_path):
-    hub = MessageHub.get_instance('test_torch_reads')
+def test_mmengine_reads_what_it_resumes_from(admitted, zipped, tmp_path):
+    hub = MessageHub.get_instance('test_mmengine_reads')
     hub.update_scalar('train/loss', 2.5)
     content = dict(
         message_hub=hub.state_dict(),
@@ -205,7 +304,7 @@ def test_torch_reads_what_mmengine_resumes_from(admitted, zipped, tmp_path):
     )
     file = tmp_path / 'epoch_1.pth'
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    loaded = torch.load(file, weights_only=True)
+    loaded = admitted(str(file), map_location='cpu')
     buffer = loaded['message_hub']['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer) and buffer.statistics('mean') == 2.5
     assert repr(loaded['meta']) == repr(content['meta'])
@@ -214,14 +313,26 @@ def test_torch_reads_what_mmengine_resumes_from(admitted, zipped, tmp_path):
 
 @pytest.mark.parametrize('zipped', [True, False])
 @pytest.mark.parametrize('attack', ATTACKS)
-def test_torch_refuses_code_as_before(admitted, attack, zipped, tmp_path):
+def test_mmengine_refuses_code_where_it_did(
+    admitted, attack, zipped, tmp_path, monkeypatch
+):
     trace = tmp_path / 'trace'
     file = tmp_path / 'stranger.pth'
     content = dict(state_dict=dict(), meta=ATTACKS[attack](trace))
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises((UserError, RuntimeError, pickle.UnpicklingError)):
-        torch.load(file, weights_only=True)
+    # As MMEngine 0.10.7 loads, with what torch 2.6 made the default.
+    monkeypatch.setattr(
+        checkpoints, 'load_from_local', lambda name, _: torch.load(name)
+    )
+    with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+        admitted(str(file))
     assert not trace.exists()
+
+
+def test_torch_itself_allows_no_more_than_before():
+    before = torch.serialization.get_safe_globals()
+    checkpoints.admit_training_state()
+    assert torch.serialization.get_safe_globals() == before
 
 
 RESUME_WITHOUT_OUR_TOOLS = """
@@ -288,6 +399,110 @@ def test_tools_refuse_a_strangers_checkpoint(tool, bccd, tmp_path):
     assert 'Error: The checkpoint holds posix.mkdir' in done.stderr
     assert '--trust-checkpoint' in done.stderr and 'Traceback' not in done.stderr
     assert not trace.exists()
+
+
+def test_a_config_in_a_checkpoint_is_not_run(bccd, tmp_path):
+    trace = tmp_path / 'trace'
+    file = tmp_path / 'stranger.pth'
+    hub = MessageHub.get_instance('test_a_config').state_dict()
+    # More epochs than there are: training ends where it begins.
+    meta = dict(epoch=10**6, iter=0, config=f'import os\nos.mkdir({str(trace)!r})')
+    torch.save(dict(state_dict=dict(), meta=meta, message_hub=hub), file)
+    command = ['tools/train.py', 'configs/bccd_retinanet_ape.py', '--resume', file]
+    printed = printed_by(sys.executable, *command, '--work-dir', tmp_path / 'work')
+    assert f'resumed epoch: {10**6}' in printed
+    assert not trace.exists()
+
+
+@pytest.fixture
+def honest(tmp_path):
+    """A checkpoint like MMEngine's, small: its file and its content."""
+    hub = MessageHub.get_instance('test_honest')
+    hub.update_scalar('train/loss', 1.5)
+    content = dict(
+        meta=dict(epoch=3, cfg='x = 1', seed=np.int64(3)),
+        state_dict=OrderedDict(a=torch.arange(50.0), b=torch.ones(3)),
+        message_hub=hub.state_dict(),
+    )
+    file = tmp_path / 'epoch_3.pth'
+    torch.save(content, file)
+    return file, content
+
+
+def test_what_is_called_whole_loads(plain_load, honest):
+    file, content = honest
+    whole = file.read_bytes()
+    assert checkpoints.is_whole(file)
+    chosen = random.Random(0)
+    # The directory, at the end, is where readers differ.
+    places = [chosen.randrange(len(whole)) for _ in range(300)]
+    places += [chosen.randrange(len(whole) - 1000, len(whole)) for _ in range(300)]
+    found = {True: 0, False: 0}
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << chosen.randrange(8)
+        file.write_bytes(damaged)
+        is_whole = checkpoints.is_whole(file)
+        found[is_whole] += 1
+        if is_whole:
+            assert str(plain_load(file)['state_dict']) == str(content['state_dict'])
+    # Some bits say nothing, such as those of dates.
+    assert min(found.values()) > 50
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_is_cut_short_is_not_whole(plain_load, honest, zipped):
+    file, content = honest
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    whole = file.read_bytes()
+    for length in range(0, len(whole), 37):
+        file.write_bytes(whole[:length])
+        if checkpoints.is_whole(file):
+            # Without checksums, the half of a function's name is a name.
+            assert not zipped
+            with pytest.raises(UserError):
+                plain_load(file)
+
+
+def test_what_is_refused_is_whole(tmp_path):
+    file = tmp_path / 'epoch_1.pth'
+    torch.save(dict(meta=Attack(tmp_path / 'trace')), file)
+    assert checkpoints.is_whole(file)
+    assert not (tmp_path / 'trace').exists()
+
+
+def _touch(folder, *names) -> None:
+    """Make empty files, each newer than those before."""
+    for time, name in enumerate(names):
+        (folder / name).touch()
+        os.utime(folder / name, (time, time))
+
+
+def _found(folder) -> list[str]:
+    return [file.name for file in checkpoints.find_checkpoints(folder)]
+
+
+def test_a_copy_is_gone_on_from_by_numbers(tmp_path):
+    _touch(tmp_path, 'epoch_10.pth', 'epoch_2.pth', 'iter_500.pth', 'epoch_1.pth')
+    epochs = ['epoch_10.pth', 'epoch_2.pth', 'epoch_1.pth']
+    assert _found(tmp_path) == [*epochs, 'iter_500.pth']
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_500.pth')
+    assert _found(tmp_path) == ['iter_500.pth', *epochs]
+
+
+def test_a_longer_training_before_in_the_same_folder_is_not_gone_on_from(tmp_path):
+    _touch(tmp_path, 'epoch_3.pth', 'epoch_4.pth', 'epoch_1.pth', 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert _found(tmp_path)[:2] == ['epoch_2.pth', 'epoch_1.pth']
+
+
+def test_what_was_written_when_a_kill_kept_it_from_being_noted_is_the_newest(tmp_path):
+    _touch(tmp_path, 'epoch_9.pth', 'epoch_1.pth', 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    noted = (tmp_path / 'last_checkpoint').stat().st_mtime_ns
+    _touch(tmp_path, 'epoch_3.pth')
+    os.utime(tmp_path / 'epoch_3.pth', ns=(noted + 1, noted + 1))
+    assert _found(tmp_path)[0] == 'epoch_3.pth'
 
 
 def test_what_was_made_of_a_checkpoint_later_is_not_gone_on_from(tmp_path):
