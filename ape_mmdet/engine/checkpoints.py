@@ -92,7 +92,7 @@ def find_checkpoints(work_dir: str | Path) -> list[Path]:
 
 
 def _noted_last(folder: Path) -> tuple[str, int, int]:
-    """Kind and number of what MMEngine notes as written last, and when; else no kind."""
+    """Kind and number of what MMEngine notes as its last, and when; else no kind."""
     note = folder / 'last_checkpoint'
     if not note.is_file():
         return '', 0, 0
