@@ -71,7 +71,9 @@ def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) ->
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         param_scheduler=schedule,
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', save_best='score', rule='greater')
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, save_best='score', rule='greater'
+            )
         ),
         load_from=config.get('load_from'),
         resume=config.resume,
