@@ -11,12 +11,13 @@ fi
 positional=("$1" "$2")
 gpus=$3
 shift 3
-tools=$(cd "$(dirname "$0")" && pwd)
+# With a CDPATH of the user's, cd may print where it went.
+tools=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 
 exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes="${NNODES:-1}" \
   --node_rank="${NODE_RANK:-0}" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
+  ${PORT:+--master_port="$PORT"} \
   --nproc_per_node="$gpus" \
   "$tools/test.py" "${positional[@]}" --launcher pytorch "$@"

@@ -13,7 +13,8 @@ fi
 positional=("$1")
 gpus=$2
 shift 2
-tools=$(cd "$(dirname "$0")" && pwd)
+# With a CDPATH of the user's, cd may print where it went.
+tools=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 
 restarts=${MAX_RESTARTS:-0}
 if [ "$restarts" -gt 0 ]; then
@@ -21,6 +22,12 @@ if [ "$restarts" -gt 0 ]; then
 fi
 # Hosts meet at that of rank 0, and meet again there when one comes back.
 is_host=$([ "${NODE_RANK:-0}" = 0 ] && echo true || echo false)
+# On one host, at any free port (0): two trainings do not get in each other's way.
+port=${PORT:-$([ "${NNODES:-1}" = 1 ] && echo 0 || echo 29500)}
+if $is_host && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  echo "Error: port $port of this host is in use, by another training perhaps: set PORT to another" >&2
+  exit 1
+fi
 
 # Shared, the store of the first meeting is not announced to who joins a later one.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
@@ -30,7 +37,7 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
   --nproc_per_node="$gpus" \
   --max_restarts="$restarts" \
   --rdzv_backend=c10d \
-  --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:${PORT:-29500}" \
+  --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:$port" \
   --rdzv_id="${RUN_ID:-ape_mmdet}" \
   --rdzv_conf="is_host=$is_host" \
   ${LOCAL_ADDR:+--local_addr="$LOCAL_ADDR"} \

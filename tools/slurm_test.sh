@@ -13,7 +13,8 @@ positional=("$3" "$4")
 shift 4
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-tools=$(cd "$(dirname "$0")" && pwd)
+# With a CDPATH of the user's, cd may print where it went.
+tools=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 
 # SRUN_ARGS holds several arguments, so it is split into words.
 # shellcheck disable=SC2086

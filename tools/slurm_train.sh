@@ -15,7 +15,8 @@ positional=("$3" --work-dir "$4")
 shift 4
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-tools=$(cd "$(dirname "$0")" && pwd)
+# With a CDPATH of the user's, cd may print where it went.
+tools=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 
 restarts=${MAX_RESTARTS:-0}
 if [ "$restarts" -gt 0 ]; then
@@ -37,6 +38,9 @@ train() {
     "${PYTHON:-python}" -u "$tools/train.py" "${positional[@]}" --launcher slurm "$@"
 }
 
+# After Ctrl-C, whatever status srun ends with.
+trap 'restarts=0' INT
+
 status=0
 train "$@" || status=$?
 # Not what was interrupted (SIGINT) or cancelled (SIGTERM).
@@ -44,6 +48,8 @@ while [ "$status" -ne 0 ] && [ "$restarts" -gt 0 ] &&
   [ "$status" -ne 130 ] && [ "$status" -ne 143 ]; do
   echo "Training ended with status $status: $restarts restarts left" >&2
   restarts=$((restarts - 1))
+  # As torchrun says it: go on from the work dir, whatever --resume names.
+  export TORCHELASTIC_RESTART_COUNT=$((${TORCHELASTIC_RESTART_COUNT:-0} + 1))
   status=0
   train "$@" || status=$?
 done

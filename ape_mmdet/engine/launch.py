@@ -16,6 +16,7 @@ from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import add_trust_checkpoint
 from ape_mmdet.engine.checkpoints import find_checkpoints, guard_loading, is_whole
 from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
 
 # Where each launcher tells a process its rank.
 RANK_VARIABLES = {
@@ -23,6 +24,8 @@ RANK_VARIABLES = {
     'slurm': 'SLURM_PROCID',
     'mpi': 'OMPI_COMM_WORLD_RANK',
 }
+# How often the processes were started again: torchrun's, and tools/slurm_train.sh's.
+RESTARTS = 'TORCHELASTIC_RESTART_COUNT'
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +47,12 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _resume(config, args.resume)
     if is_main_process(args.launcher):
         _check_before_training(config)
-    build_runner(config).train()
+    runner = build_runner(config)
+    if args.resume:
+        checkpoint = config.load_from if config.resume else None
+        runner.register_hook(SameStartHook(checkpoint))
+        runner.register_hook(DueValidationHook())
+    runner.train()
     _part()
 
 
@@ -185,12 +193,19 @@ def _use_amp(config: Config) -> None:
 
 
 def _resume(config: Config, checkpoint: str) -> None:
-    """Go on from a checkpoint, or from the newest whole one of the work dir."""
-    automatic = checkpoint == 'auto'
-    found = _newest_whole_checkpoint(config) if automatic else checkpoint
+    """Go on from a checkpoint, or from the newest whole one of the work dir.
+
+    With nothing to go on from, the weights of ``load_from`` are still begun with.
+    """
+    named = None if checkpoint == 'auto' else checkpoint
+    restarted = int(os.environ.get(RESTARTS, '0')) > 0
+    # Started again, the command line still names what the first start went on from.
+    newest = _newest_whole_checkpoint(config) if restarted or not named else None
+    found = newest or named
     # Without one, MMEngine would look for what was written last, whole or not.
     config.resume = found is not None
-    config.load_from = found
+    if found:
+        config.load_from = found
 
 
 def _newest_whole_checkpoint(config: Config) -> str | None:
@@ -200,7 +215,11 @@ def _newest_whole_checkpoint(config: Config) -> str | None:
         damaged = found[: found.index(whole)] if whole else found
         for file in damaged:
             print(f'{file} is damaged and left alone')
-        print(f'Going on from {whole}' if whole else 'No checkpoint to go on from')
+        print(
+            f'Going on from {whole}'
+            if whole
+            else f'No checkpoint to go on from in {config.work_dir}'
+        )
     return str(whole) if whole else None
 
 

@@ -4,10 +4,12 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,12 +125,8 @@ def test_resume_from_a_named_checkpoint(config, trained, tmp_path):
 
 
 def test_two_processes_train_and_test_together(config, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
-    environment = dict(
-        os.environ, PYTHON=sys.executable, PORT=port, OMP_NUM_THREADS='1'
-    )
+    environment = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
+    environment.pop('PORT', None)
     printed = printed_by(
         'bash',
         'tools/dist_train.sh',
@@ -306,7 +304,8 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
     fake = tmp_path / 'srun'
     fake.write_text(
         f'#!/bin/bash\nset -- {" ".join(map(str, statuses))} -- "$@"\n'
-        f'echo "${{@: -3}}" >> {count}\nn=$(wc -l < {count})\nexit "${{!n}}"\n'
+        f'echo "${{@: -3}} ${{TORCHELASTIC_RESTART_COUNT:-0}}" >> {count}\n'
+        f'n=$(wc -l < {count})\nexit "${{!n}}"\n'
     )
     fake.chmod(0o755)
     result = run(
@@ -323,6 +322,71 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
     started = count.read_text().splitlines()
     assert len(started) == len(statuses)
     assert all(('--resume' in line) == (restarts > 0) for line in started)
+    # By which tools/train.py goes on from the work dir, whatever --resume names.
+    assert [int(line[-1]) for line in started] == list(range(len(statuses)))
+
+
+def test_slurm_does_not_start_again_what_ctrl_c_ended(tmp_path):
+    """A terminal sends SIGINT to the script too; srun may end with another status."""
+    count = tmp_path / 'count'
+    fake = tmp_path / 'srun'
+    fake.write_text(f'#!/bin/sh\necho >> {count}\nkill -INT $PPID\nexit 137\n')
+    fake.chmod(0o755)
+    result = run(
+        'bash',
+        'tools/slurm_train.sh',
+        *('gpu', 'ape', 'config.py', 'work_dirs/x'),
+        env=dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', MAX_RESTARTS='3'),
+        # Tests that run in the background of a shell would hand on that it is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert result.returncode == 137, result.stdout
+    assert count.read_text() == '\n'
+
+
+ARGUMENTS = {
+    'dist_train': ['config.py', '2'],
+    'dist_test': ['config.py', 'epoch_1.pth', '2'],
+    'slurm_train': ['gpu', 'ape', 'config.py', 'work_dirs/x'],
+    'slurm_test': ['gpu', 'ape', 'config.py', 'epoch_1.pth'],
+}
+
+
+@pytest.fixture
+def echoed(tmp_path):
+    """What a script would start, with variables set: Python and srun are echo."""
+    (tmp_path / 'srun').symlink_to(shutil.which('echo'))
+
+    def start(script: str, **variables) -> subprocess.CompletedProcess:
+        path = f'{tmp_path}:{os.environ["PATH"]}'
+        environment = dict(os.environ, PATH=path, PYTHON='echo', **variables)
+        return run('bash', f'tools/{script}.sh', *ARGUMENTS[script], env=environment)
+
+    return start
+
+
+@pytest.mark.parametrize('script', ARGUMENTS)
+def test_scripts_find_the_tools_whatever_cdpath_is(script, echoed, repository):
+    (line,) = echoed(script, CDPATH=str(repository)).stdout.splitlines()
+    assert f' {repository}/tools/{script.split("_")[1]}.py ' in line
+
+
+def test_trainings_of_one_host_do_not_meet_and_those_of_two_do(echoed):
+    assert '--rdzv_endpoint=127.0.0.1:0 ' in echoed('dist_train').stdout
+    assert '--master_port' not in echoed('dist_test').stdout
+    hosts = echoed('dist_train', NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
+    assert '--rdzv_endpoint=10.0.0.1:29500 ' in hosts.stdout
+
+
+def test_a_port_that_another_training_has_is_told(echoed):
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = str(other.getsockname()[1])
+        result = echoed('dist_train', PORT=port)
+        assert result.returncode == 1
+        assert f'Error: port {port} of this host is in use' in result.stdout
+        # Of another host's port this one knows nothing.
+        assert echoed('dist_train', PORT=port, NODE_RANK='1').returncode == 0
+    assert f'127.0.0.1:{port} ' in echoed('dist_train', PORT=port).stdout
 
 
 def test_dist_scripts_say_what_they_need():

@@ -1,0 +1,175 @@
+"""What a training goes on from, and what it checks before it does."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from processes import in_processes
+from torch import nn
+
+from ape_mmdet.engine import launch
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
+
+NUM_SAMPLES = 4
+
+
+class Shrinking(BaseModel):
+    """Its weight, which is its score, falls from epoch to epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x, mode='tensor'):
+        if mode == 'loss':
+            return dict(loss=(self.weight * x).square().mean())
+        return [self.weight.item()]
+
+
+class Score(BaseMetric):
+    def process(self, data_batch, data_samples) -> None:
+        self.results += data_samples
+
+    def compute_metrics(self, results) -> dict:
+        return dict(score=results[0])
+
+
+class KilledInValidation(Hook):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def before_val(self, runner) -> None:
+        if runner.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) -> Runner:
+    """Train with launch.train's hooks, from the newest checkpoint of the work dir."""
+    config = Config(dict(work_dir=str(work_dir), launcher='none'))
+    launch._resume(config, 'auto')
+    loader = dict(
+        dataset=[dict(x=torch.ones(1))] * NUM_SAMPLES,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=batch_size,
+        collate_fn=dict(type='default_collate'),
+    )
+    runner = Runner(
+        model=Shrinking(),
+        work_dir=str(work_dir),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        val_cfg=dict(),
+        val_evaluator=Evaluator(Score()),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        param_scheduler=schedule,
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, save_best='score', rule='greater'
+            )
+        ),
+        load_from=config.get('load_from'),
+        resume=config.resume,
+        cfg=dict(param_scheduler=schedule),
+        # MMEngine keeps what it knows of a training by its name.
+        experiment_name=f'{work_dir}/{len(list(work_dir.glob("*")))}',
+    )
+    for hook in (SameStartHook(None), DueValidationHook(), *hooks):
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('epoch', [1, 3])
+def test_a_validation_that_was_killed_is_made_up_for(tmp_path, epoch):
+    """That of the first epoch, which is the best, and that of the last."""
+    interrupted = tmp_path / 'interrupted'
+    with pytest.raises(KeyboardInterrupt):
+        train(interrupted, 3, hooks=[KilledInValidation(epoch)])
+    runner = train(interrupted, 3)
+    whole = train(tmp_path / 'whole', 3)
+    # Where it is not known whether one was killed, it is made twice.
+    assert list(dict.fromkeys(_scores(runner))) == _scores(whole)
+    assert (interrupted / 'best_score_epoch_1.pth').exists()
+    best = [each.message_hub.get_info('best_score') for each in (runner, whole)]
+    assert best[0] == best[1] == max(_scores(whole))
+
+
+def _scores(runner: Runner) -> list[float]:
+    history, _ = runner.message_hub.get_scalar('val/score').data
+    return history.tolist()
+
+
+def test_without_an_epoch_behind_it_nothing_is_validated(tmp_path):
+    assert len(_scores(train(tmp_path, 1))) == 1
+
+
+CONVERTED = dict(
+    type='CosineAnnealingLR', end=3, by_epoch=True, convert_to_iter_based=True
+)
+MILESTONES = dict(type='MultiStepLR', milestones=[2], by_epoch=True)
+
+
+def test_a_schedule_of_other_epochs_is_refused(tmp_path):
+    train(tmp_path, 1, schedule=[CONVERTED])
+    with pytest.raises(UserError, match='has 2 iterations here and had 4'):
+        train(tmp_path, 3, batch_size=2, schedule=[CONVERTED])
+    train(tmp_path, 3, schedule=[CONVERTED])
+
+
+def test_epochs_of_another_length_are_told(tmp_path):
+    train(tmp_path, 1, schedule=[MILESTONES])
+    train(tmp_path, 3, batch_size=2, schedule=[MILESTONES])
+    log = max(tmp_path.glob('*/*.log'), key=lambda file: file.stat().st_mtime_ns)
+    assert 'has 2 iterations here and had 4' in log.read_text()
+
+
+def _start_elsewhere(rank: int, num_processes: int) -> None:
+    """Hosts that do not see each other's work dir."""
+    runner = SimpleNamespace(epoch=2 * (1 - rank), iter=8 * (1 - rank), train_loop=None)
+    hook = SameStartHook(None if rank else 'work/epoch_2.pth')
+    told = 'process 0 from work/epoch_2.pth, process 1 from the beginning'
+    with pytest.raises(UserError, match=told):
+        hook.before_train(runner)
+
+
+def _start_together(rank: int, num_processes: int) -> None:
+    """Hosts with a copy each."""
+    runner = SimpleNamespace(epoch=2, iter=8, train_loop=None)
+    SameStartHook(f'host{rank}/epoch_2.pth').before_train(runner)
+
+
+@pytest.mark.parametrize('start', [_start_elsewhere, _start_together])
+def test_processes_go_on_from_one_point_or_not_at_all(start, tmp_path):
+    in_processes(start, 2, tmp_path)
+
+
+def _chosen(work_dir: Path, resume: str, **settings) -> tuple[bool, str | None]:
+    config = Config(dict(work_dir=str(work_dir), launcher='none', **settings))
+    launch._resume(config, resume)
+    return config.resume, config.get('load_from')
+
+
+def test_with_nothing_to_go_on_from_pretrained_weights_are_kept(tmp_path, capsys):
+    assert _chosen(tmp_path, 'auto', load_from='coco.pth') == (False, 'coco.pth')
+    assert f'No checkpoint to go on from in {tmp_path}' in capsys.readouterr().out
+
+
+def test_started_again_the_newest_wins_over_the_one_named(tmp_path, monkeypatch):
+    named = str(tmp_path / 'other' / 'epoch_5.pth')
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    newest = work_dir / 'epoch_9.pth'
+    monkeypatch.setenv(launch.RESTARTS, '1')
+    assert _chosen(work_dir, named) == (True, named)
+    torch.save({}, newest)
+    assert _chosen(work_dir, named) == (True, str(newest))
+    monkeypatch.setenv(launch.RESTARTS, '0')
+    assert _chosen(work_dir, named) == (True, named)
