@@ -1,6 +1,7 @@
 """Checks of annotation files in COCO's format, and of the images they list."""
 
 import json
+import math
 from pathlib import Path
 
 from mmdet.registry import DATASETS
@@ -35,6 +36,7 @@ def check_annotations(
     if num_classes is not None:
         _check_classes(classes, ann_file, annotations, num_classes)
     try:
+        _check_fields(annotations)
         if images_too:
             folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
             _check_images(folder, annotations)
@@ -91,6 +93,14 @@ def _check_classes(
         )
 
 
+def _check_fields(annotations: dict) -> None:
+    """Raise KeyError for what the data set reads of each entry, used or not."""
+    for image in annotations['images']:
+        image['file_name']
+    for annotation in annotations['annotations']:
+        annotation['id']
+
+
 def _check_images(folder: Path, annotations: dict) -> None:
     """Raise UserError for images that an evaluation would miss or see cut short."""
     names = [image['file_name'] for image in annotations['images']]
@@ -134,11 +144,13 @@ def _num_objects(classes: list[str], ann_file: Path, annotations: dict) -> int:
 
 def _is_box(annotation: dict, image: dict) -> bool:
     """Whether MMDetection keeps a box: one of a pixel or more, partly in its image."""
-    x, y, width, height = annotation['bbox']
+    x, y, width, height = box = annotation['bbox']
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f'box {box}')
     return (
-        width >= 1
+        annotation['area'] > 0
+        and width >= 1
         and height >= 1
-        and annotation.get('area', 1) > 0
         and min(x + width, image['width']) > max(x, 0)
         and min(y + height, image['height']) > max(y, 0)
     )

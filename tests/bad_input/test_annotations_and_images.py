@@ -1,6 +1,7 @@
 """Data sets with mistakes, trained on by the tool: each has a clear outcome."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -202,7 +203,18 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
         ),
         (lambda content: content.pop('annotations'), 'no object to learn'),
         (lambda content: content['annotations'][3].pop('bbox'), 'not as COCO has it'),
+        (lambda content: content['annotations'][3].pop('area'), "KeyError: 'area'"),
+        (lambda content: content['annotations'][3].pop('id'), "KeyError: 'id'"),
+        (
+            lambda content: content['annotations'][3]['bbox'].__setitem__(2, math.inf),
+            r'box \[50, 40, inf, 44\]',
+        ),
+        (
+            lambda content: content['annotations'][3]['bbox'].__setitem__(0, math.nan),
+            r'box \[nan, 40, 30, 44\]',
+        ),
         (lambda content: content['images'][2].pop('width'), 'not as COCO has it'),
+        (lambda content: content['images'][2].pop('file_name'), "'file_name'"),
         (lambda content: content.pop('categories'), 'no whole COCO annotation'),
     ],
 )

@@ -90,6 +90,16 @@ def test_the_weights_are_those_of_a_training_that_was_not_killed(
     assert killed['param_schedulers'] == whole['param_schedulers']
 
 
+def test_a_validation_that_was_killed_comes_first(config, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    train(config, tmp_path, *options, kill_at=r'Epoch\(val\) +\[1\]\[1/1\]')
+    best = tmp_path / 'best_coco_bbox_mAP_epoch_1.pth'
+    assert not best.exists()
+    printed = train(config, tmp_path, *options, '--resume')
+    assert 'Validating epoch 1' in printed and 'coco/bbox_mAP: ' in printed
+    assert best.exists()
+
+
 def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):
     options = ['--cfg-options', 'train_cfg.max_epochs=3']
     train(config, tmp_path, *options, kill_at=r'Epoch\(train\) +\[3\]')
