@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import printed_by
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -108,6 +109,7 @@ model = dict(neck=dict(out_channels=16), bbox_head=dict(num_classes=2,
     def samples(self) -> dict:
         """What training sees of each image, by its id."""
         config = Config.fromfile(self.config())
+        init_default_scope('mmdet')
         loader = Runner.build_dataloader(config.train_dataloader)
         return {
             sample.img_id: sample
