@@ -97,15 +97,20 @@ def base_parser(description: str) -> ArgumentParser:
 
 def parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
     """The command line, or a :class:`UserError` of what --cfg-options were given."""
+    told = UserError(
+        '--cfg-options takes KEY=VALUE, e.g. optim_wrapper.optimizer.lr=0.01. A value '
+        'is a number, a word or a list of them, and what is nested takes dots: a '
+        'dict(...) goes into a config that inherits this one.'
+    )
     try:
-        return parser.parse_args(arguments)
+        args = parser.parse_args(arguments)
     # MMEngine's parser fails in these ways at what it has no notion of.
     except (AssertionError, RecursionError, ValueError) as error:
-        raise UserError(
-            '--cfg-options takes KEY=VALUE, e.g. optim_wrapper.optimizer.lr=0.01. A '
-            'value is a number, a word or a list of them, and what is nested takes '
-            'dots: a dict(...) goes into a config that inherits this one.'
-        ) from error
+        raise told from error
+    # Of one item, it makes a text.
+    if 'dict(' in str(args.cfg_options):
+        raise told
+    return args
 
 
 def _train_parser() -> ArgumentParser:

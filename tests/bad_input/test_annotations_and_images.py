@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import printed_by
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
 from ape_mmdet.engine import launch, preflight
+from ape_mmdet.engine.calibrate import _use_for_test
 from ape_mmdet.engine.errors import UserError
 
 # What schedulers say of an optimizer that is changed behind their back.
@@ -367,6 +370,21 @@ def test_an_evaluator_of_another_file_than_its_loader_is_refused(data):
     config = Config.fromfile(data.config())
     config.val_evaluator.ann_file = str(link)
     preflight.check_data(config, ['val'])
+
+
+def test_data_sets_and_evaluators_may_be_named_by_their_classes(data):
+    """As new-style configs do."""
+    data.write()
+    config = Config.fromfile(data.config())
+    config.val_dataloader.dataset.type = CocoDataset
+    config.val_evaluator.type = CocoMetric
+    preflight.check_data(config, ['val'])
+    data.content['categories'].reverse()
+    data.write('val')
+    with pytest.raises(UserError, match='another order'):
+        preflight.check_data(config, ['val'])
+    evaluator = _use_for_test(config, 'val', data.root / 'detections')
+    assert evaluator.ann_file == str(data.root / 'val.json')
 
 
 def test_an_object_of_no_listed_category_is_left_out(data):
