@@ -34,7 +34,7 @@ def test_an_option_that_cannot_be_read_is_told(option):
         (
             'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
             'RankingFCOSHead',
-            "RankingFCOSHead.* unexpected keyword argument 'center_sampling'",
+            "AnchorHead.* unexpected keyword argument 'strides'",
         ),
     ],
 )
