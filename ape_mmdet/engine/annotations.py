@@ -6,22 +6,32 @@ from pathlib import Path
 
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
+from mmengine.fileio import list_from_file
 
 from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
 
+# What MMDetection and pycocotools read of every entry of a file's lists.
+FIELDS = {
+    'images': ('id', 'file_name', 'width', 'height'),
+    'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
+    'categories': ('id', 'name'),
+}
+# The evaluation alone fails without it.
+CROWD = 'iscrowd'
+
 
 def check_annotations(
-    dataset: ConfigDict, num_classes: int | None, images_too: bool
+    dataset: ConfigDict, num_classes: int | None, evaluated: bool
 ) -> int:
     """The number of objects to find; says how many boxes are left out.
 
     Args:
         dataset: Config of a ``CocoDataset`` whose files are there.
         num_classes: Of the model; None where it does not say.
-        images_too: Whether all images have to be there and whole: training
-            skips damaged ones, an evaluation without them would be of another
-            data set.
+        evaluated: Whether detections are compared with the annotations. Then all
+            images have to be there and whole, too: training skips damaged ones,
+            an evaluation without them would be of another data set.
 
     Raises:
         UserError: The file is none of COCO's, or does not fit the model or the
@@ -30,18 +40,19 @@ def check_annotations(
     root = dataset.get('data_root') or ''
     ann_file = Path(root, dataset.ann_file)
     annotations = _read(ann_file)
-    classes = _class_names(dataset)
+    classes = class_names(dataset)
     if not annotations['images']:
         raise UserError(f'{ann_file} lists no image.')
-    if num_classes is not None:
-        _check_classes(classes, ann_file, annotations, num_classes)
     try:
-        _check_fields(annotations)
-        if images_too:
+        _check_fields(ann_file, annotations, evaluated)
+        _check_classes(classes, ann_file, annotations, num_classes)
+        _check_image_ids(ann_file, annotations)
+        if evaluated:
+            _check_annotation_ids(ann_file, annotations)
             folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
             _check_images(folder, annotations)
         return _num_objects(classes, ann_file, annotations)
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f'{ann_file} has an image or an annotation that is not as COCO has it '
             f'({type(error).__name__}: {error}).'
@@ -53,7 +64,8 @@ def _read(ann_file: Path) -> dict:
         annotations = json.loads(ann_file.read_text())
         # Of images to submit there are no annotations.
         annotations.setdefault('annotations', [])
-        annotations['images'], annotations['categories']
+        if not all(isinstance(annotations[name], list) for name in FIELDS):
+            raise TypeError(f'{", ".join(FIELDS)} have to be lists')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f'{ann_file} is no whole COCO annotation file '
@@ -62,28 +74,54 @@ def _read(ann_file: Path) -> dict:
     return annotations
 
 
-def _class_names(dataset: ConfigDict) -> list[str]:
-    metainfo = dataset.get('metainfo') or {}
-    classes = metainfo.get('classes') or DATASETS.get(dataset.type).METAINFO['classes']
+def class_names(dataset: ConfigDict) -> list[str]:
+    """Names of a data set's classes, as MMEngine reads them from its config.
+
+    Raises:
+        UserError: ``metainfo.classes`` is a text that is no file of names.
+    """
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if not classes:
+        named = isinstance(dataset.type, str)
+        of_type = DATASETS.get(dataset.type) if named else dataset.type
+        classes = of_type.METAINFO['classes']
     if not isinstance(classes, str):
         return list(classes)
-    # As MMEngine reads it: a file with one name a line, or a single name.
-    return (
-        Path(classes).read_text().split('\n') if Path(classes).is_file() else [classes]
-    )
+    if not Path(classes).is_file():
+        # MMEngine would take each letter for a class.
+        raise UserError(
+            f'metainfo.classes is {classes!r}, which is no file of names. A single '
+            f'class is written with a comma: classes=({classes!r},)'
+        )
+    return list_from_file(classes)
+
+
+def _check_fields(ann_file: Path, annotations: dict, evaluated: bool) -> None:
+    """Raise UserError for an entry without what is read of each, used or not."""
+    required = dict(FIELDS)
+    if evaluated:
+        required['annotations'] += (CROWD,)
+    for name, fields in required.items():
+        for number, entry in enumerate(annotations[name]):
+            lacking = [field for field in fields if field not in entry]
+            if lacking:
+                raise UserError(
+                    f'{ann_file} is not as COCO has it: {name}[{number}] lacks '
+                    f'{", ".join(lacking)}. Each has to have {", ".join(fields)}.'
+                )
 
 
 def _check_classes(
-    classes: list[str], ann_file: Path, annotations: dict, num_classes: int
+    classes: list[str], ann_file: Path, annotations: dict, num_classes: int | None
 ) -> None:
-    found = [category['name'] for category in annotations['categories']]
-    if len(classes) != num_classes:
+    if num_classes is not None and len(classes) != num_classes:
         raise UserError(
             f"The model's num_classes is {num_classes}, but the data set names "
             f'{len(classes)} classes ({shortened(classes)}). Set '
             f'model.bbox_head.num_classes={len(classes)}, or metainfo.classes '
             'of the data sets.'
         )
+    found = [category['name'] for category in annotations['categories']]
     unknown = [name for name in classes if name not in found]
     if unknown:
         raise UserError(
@@ -91,14 +129,51 @@ def _check_classes(
             f'{shortened(found)}. Set metainfo=dict(classes=...) of the data '
             'sets, and num_classes of the head, to what the file has.'
         )
+    # Classes are numbered so by CocoDataset and CocoMetric, whatever metainfo says.
+    in_order = [name for name in found if name in classes]
+    repeated = [name for name in classes if in_order.count(name) > 1]
+    if repeated:
+        raise UserError(
+            f'{ann_file} has several categories of one name: {shortened(repeated)}. '
+            'Make them one, or give each a name of its own.'
+        )
+    if in_order != classes:
+        raise UserError(
+            f'{ann_file} has its categories in another order than metainfo.classes, '
+            'and MMDetection numbers them as the file does: names would be mixed '
+            f'up. Write metainfo=dict(classes={tuple(in_order)!r}) for all data '
+            'sets; where their files differ, bring the categories of one into the '
+            'order of the other (their ids may stay).'
+        )
 
 
-def _check_fields(annotations: dict) -> None:
-    """Raise KeyError for what the data set reads of each entry, used or not."""
-    for image in annotations['images']:
-        image['file_name']
-    for annotation in annotations['annotations']:
-        annotation['id']
+def _check_image_ids(ann_file: Path, annotations: dict) -> None:
+    """Raise UserError for annotations of images that are not in the file."""
+    ids = {image['id'] for image in annotations['images']}
+    strays = [
+        each['image_id']
+        for each in annotations['annotations']
+        if each['image_id'] not in ids
+    ]
+    if strays:
+        raise UserError(
+            f'{ann_file} has {len(strays)} annotations of images that it does not '
+            f'list, such as image_id {strays[0]!r}; its images have ids such as '
+            f'{annotations["images"][0]["id"]!r}. Leave these annotations out, or '
+            'write the ids alike: text is no number.'
+        )
+
+
+def _check_annotation_ids(ann_file: Path, annotations: dict) -> None:
+    """Raise UserError for an id that pycocotools takes for "not matched"."""
+    if any(each['id'] == 0 for each in annotations['annotations']):
+        raise UserError(
+            f'{ann_file} has an annotation with id 0, and pycocotools would count '
+            'what finds it as wrong. Count from 1: python -c "import json, pathlib; '
+            f"f = pathlib.Path('{ann_file}'); d = json.loads(f.read_text()); "
+            "[a.update(id=a['id'] + 1) for a in d['annotations']]; "
+            'f.write_text(json.dumps(d))"'
+        )
 
 
 def _check_images(folder: Path, annotations: dict) -> None:
@@ -129,9 +204,7 @@ def _num_objects(classes: list[str], ann_file: Path, annotations: dict) -> int:
     objects = [
         each
         for each in annotations['annotations']
-        if each['image_id'] in sizes
-        and each['category_id'] in wanted
-        and not each.get('ignore')
+        if each['category_id'] in wanted and not each.get('ignore')
     ]
     boxes = [each for each in objects if _is_box(each, sizes[each['image_id']])]
     if len(boxes) < len(objects):

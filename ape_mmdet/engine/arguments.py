@@ -1,5 +1,6 @@
 """Arguments that several of the tools take."""
 
+import math
 from argparse import ArgumentParser, ArgumentTypeError
 
 
@@ -8,6 +9,17 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f'{text} is not a whole number of 1 or more')
     return int(text)
+
+
+def finite_float(text: str) -> float:
+    """A number that others compare with; for ``type=`` of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f'{text} is not a finite number')
+    return number
 
 
 def add_trust_checkpoint(parser: ArgumentParser) -> None:

@@ -185,7 +185,8 @@ def _use_for_test(config: Config, part: str, detections: Path) -> Config:
     if not isinstance(evaluators, list):
         evaluators = [evaluators]
     for evaluator in evaluators:
-        if evaluator.type.endswith('CocoMetric') and evaluator.get('ann_file'):
+        coco = preflight.type_name(evaluator).endswith('CocoMetric')
+        if coco and evaluator.get('ann_file'):
             evaluator.format_only = True
             evaluator.outfile_prefix = str(detections)
             config.test_evaluator = [evaluator]

@@ -17,7 +17,12 @@ from mmengine.structures import InstanceData
 from tqdm import tqdm
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.arguments import add_trust_checkpoint, positive_int
+from ape_mmdet.engine.annotations import class_names
+from ape_mmdet.engine.arguments import (
+    add_trust_checkpoint,
+    finite_float,
+    positive_int,
+)
 from ape_mmdet.engine.checkpoints import guard_loading
 from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
@@ -45,7 +50,8 @@ def infer(arguments: Sequence[str] | None = None) -> None:
     preflight.check_checkpoint(args.checkpoint)
     _check_device(args.device)
     # Pictures are files here, no backend is to log them.
-    config.visualizer.vis_backends = []
+    visualizer = config.get('visualizer') or dict(type='DetLocalVisualizer')
+    config.visualizer = dict(visualizer, vis_backends=[])
 
     inferencer = FittingInferencer(
         config, args.checkpoint, device=args.device, show_progress=False
@@ -90,7 +96,7 @@ def _parser() -> ArgumentParser:
     )
     chosen.add_argument(
         '--score-thr',
-        type=float,
+        type=finite_float,
         metavar='X',
         help='draw detections with a score of X or more instead',
     )
@@ -179,7 +185,8 @@ def _check_device(name: str | None) -> None:
 class FittingInferencer(DetInferencer):
     """MMDetection's, which refuses weights that are not of the config's model.
 
-    MMEngine would leave what it finds no weights for as it was initialized.
+    MMEngine would leave what it finds no weights for as it was initialized. Names
+    of classes are the checkpoint's, or else the config's.
     """
 
     def _load_weights_to_model(
@@ -202,7 +209,12 @@ class FittingInferencer(DetInferencer):
                 f'{len(lacking)} parameters it has none or of other sizes, such as '
                 f'{lacking[0]}. Name the config that it was trained with.'
             )
-        super()._load_weights_to_model(model, checkpoint, cfg)
+        meta = checkpoint.get('meta', {})
+        if 'dataset_meta' not in meta and 'CLASSES' not in meta:
+            # MMDetection would name the classes of any model after COCO's.
+            classes = class_names(cfg.test_dataloader.dataset)
+            meta = dict(meta, dataset_meta=dict(classes=classes))
+        super()._load_weights_to_model(model, dict(state_dict=weights, meta=meta), cfg)
 
 
 def _chosen(found: InstanceData, args: Namespace) -> InstanceData:

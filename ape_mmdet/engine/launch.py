@@ -105,12 +105,20 @@ def base_parser(description: str) -> ArgumentParser:
 
 def parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
     """The command line, or a :class:`UserError` of what --cfg-options were given."""
+    told = UserError(
+        '--cfg-options takes KEY=VALUE, e.g. optim_wrapper.optimizer.lr=0.01. A value '
+        'is a number, a word or a list of them, and what is nested takes dots: a '
+        'dict(...) goes into a config that inherits this one.'
+    )
     try:
-        return parser.parse_args(arguments)
-    except ValueError as error:
-        raise UserError(
-            '--cfg-options takes KEY=VALUE, e.g. optim_wrapper.optimizer.lr=0.01'
-        ) from error
+        args = parser.parse_args(arguments)
+    # MMEngine's parser fails in these ways at what it has no notion of.
+    except (AssertionError, RecursionError, ValueError) as error:
+        raise told from error
+    # Of one item, it makes a text.
+    if 'dict(' in str(args.cfg_options):
+        raise told
+    return args
 
 
 def _train_parser() -> ArgumentParser:
@@ -245,7 +253,20 @@ def is_main_process(launcher: str) -> bool:
 
 
 def build_runner(config: Config) -> Runner:
-    """The runner that the config asks for."""
-    if 'runner_type' in config:
-        return RUNNERS.build(config)
-    return Runner.from_cfg(config)
+    """The runner that the config asks for, with its model.
+
+    Raises:
+        UserError: The config gives something an argument that it does not take.
+    """
+    try:
+        if 'runner_type' in config:
+            return RUNNERS.build(config)
+        return Runner.from_cfg(config)
+    except TypeError as error:
+        if 'unexpected keyword argument' not in str(error):
+            raise
+        # With the class and the argument.
+        raise UserError(
+            f'{config.filename} does not fit the classes that it names: {error}. '
+            'What that usually means: docs/config.md, What usually goes wrong.'
+        ) from error

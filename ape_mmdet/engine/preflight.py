@@ -92,10 +92,8 @@ def check_data(config: Config, parts: Sequence[str]) -> None:
     for part in parts:
         if config.get(f'{part}_dataloader') is None:
             continue
-        found = [
-            _check_dataset(dataset, num_classes, part)
-            for dataset in _datasets(config[f'{part}_dataloader'].dataset)
-        ]
+        datasets = list(_datasets(config[f'{part}_dataloader'].dataset))
+        found = [_check_dataset(dataset, num_classes, part) for dataset in datasets]
         if part == 'train' and all(number == 0 for number in found):
             raise UserError(
                 'The annotation files of train_dataloader have no object to learn: '
@@ -103,19 +101,42 @@ def check_data(config: Config, parts: Sequence[str]) -> None:
                 'image, that is not crowd.'
             )
         for evaluator in _evaluators(config.get(f'{part}_evaluator')):
-            ann_file = evaluator.get('ann_file')
-            if ann_file and '://' not in ann_file and not Path(ann_file).exists():
-                raise UserError(
-                    f'{part}_evaluator needs an annotation file that is not there: '
-                    f'{ann_file}. Name the one that the {part}_dataloader reads: '
-                    f'--cfg-options {part}_evaluator.ann_file=FILE'
-                )
+            _check_evaluator(evaluator, datasets, part)
+
+
+def type_name(config: ConfigDict) -> str:
+    """Name of the class of which a config is; new-style configs have the class."""
+    return config.type if isinstance(config.type, str) else config.type.__name__
 
 
 def _evaluators(evaluator: ConfigDict | list | None) -> list[ConfigDict]:
     if evaluator is None:
         return []
     return evaluator if isinstance(evaluator, list) else [evaluator]
+
+
+def _check_evaluator(
+    evaluator: ConfigDict, datasets: list[ConfigDict], part: str
+) -> None:
+    """Raise UserError unless an evaluator compares with what its part loads."""
+    ann_file = evaluator.get('ann_file')
+    if not ann_file or '://' in ann_file:
+        return
+    if not Path(ann_file).exists():
+        raise UserError(
+            f'{part}_evaluator needs an annotation file that is not there: '
+            f'{ann_file}. Name the one that the {part}_dataloader reads: '
+            f'--cfg-options {part}_evaluator.ann_file=FILE'
+        )
+    if len(datasets) != 1 or not _is_coco_on_disk(datasets[0]):
+        return
+    loaded = Path(datasets[0].get('data_root') or '', datasets[0].ann_file)
+    if Path(ann_file).resolve() != loaded.resolve():
+        raise UserError(
+            f'{part}_evaluator compares with {ann_file}, but {part}_dataloader reads '
+            f'{loaded}: mAP would be of other images or classes. Name one file in '
+            f'both: --cfg-options {part}_evaluator.ann_file={loaded}'
+        )
 
 
 def _datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
@@ -133,9 +154,9 @@ def _check_dataset(
     dataset: ConfigDict, num_classes: int | None, part: str
 ) -> int | None:
     """The number of objects of a data set; None where it cannot be told from here."""
+    if not _is_on_disk(dataset):
+        return None
     root = dataset.get('data_root') or ''
-    if '://' in root or dataset.get('backend_args'):
-        return None  # Not on this machine's disk.
     parts = [dataset.get('ann_file') or '']
     parts += list((dataset.get('data_prefix') or {}).values())
     missing = [Path(root, part) for part in parts if not Path(root, part).exists()]
@@ -147,9 +168,18 @@ def _check_dataset(
             f'{_how_to_get(root)}, or name the place where you have it: '
             f'--cfg-options {part}_dataloader.dataset.data_root=FOLDER{evaluator}'
         )
-    if dataset.type != 'CocoDataset':
+    if not _is_coco_on_disk(dataset):
         return None
-    return check_annotations(dataset, num_classes, images_too=part != 'train')
+    return check_annotations(dataset, num_classes, evaluated=part != 'train')
+
+
+def _is_on_disk(dataset: ConfigDict) -> bool:
+    remote = '://' in (dataset.get('data_root') or '')
+    return not remote and not dataset.get('backend_args')
+
+
+def _is_coco_on_disk(dataset: ConfigDict) -> bool:
+    return type_name(dataset) == 'CocoDataset' and _is_on_disk(dataset)
 
 
 def _how_to_get(root: str) -> str:

@@ -3,15 +3,21 @@
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import printed_by
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from ape_mmdet.engine import launch
+from ape_mmdet.engine import launch, preflight
+from ape_mmdet.engine.calibrate import _use_for_test
 from ape_mmdet.engine.errors import UserError
 
 # What schedulers say of an optimizer that is changed behind their back.
@@ -19,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings('error:Seems like')
 
 SIZE = 96
 NUM_IMAGES = 6
-# With a gap, and not from one on.
-CATEGORIES = [dict(id=3, name='cell'), dict(id=70, name='dust')]
+# With a gap, not from one on, and not in the order of their ids.
+CATEGORIES = [dict(id=70, name='cell'), dict(id=3, name='dust')]
 
 
 class DataSet:
@@ -40,7 +46,7 @@ class DataSet:
                 pixels = generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
                 Image.fromarray(pixels).save(self.image(index, part))
         self.content = dict(
-            categories=CATEGORIES,
+            categories=[dict(each) for each in CATEGORIES],
             images=[
                 dict(id=i, file_name=f'{i}.jpg', width=SIZE, height=SIZE)
                 for i in range(NUM_IMAGES)
@@ -49,7 +55,7 @@ class DataSet:
         )
         for index in range(NUM_IMAGES):
             self.add(index, [10, 12, 40, 30])
-            self.add(index, [50, 40, 30, 44], category_id=70)
+            self.add(index, [50, 40, 30, 44], category_id=3)
         self.write('val')
 
     def image(self, index: int, part: str = 'train') -> Path:
@@ -59,7 +65,7 @@ class DataSet:
         annotation = dict(
             id=len(self.content['annotations']) + 1,
             image_id=image_id,
-            category_id=3,
+            category_id=70,
             bbox=box,
             area=box[2] * box[3],
             iscrowd=0,
@@ -106,6 +112,7 @@ model = dict(neck=dict(out_channels=16), bbox_head=dict(num_classes=2,
     def samples(self) -> dict:
         """What training sees of each image, by its id."""
         config = Config.fromfile(self.config())
+        init_default_scope('mmdet')
         loader = Runner.build_dataloader(config.train_dataloader)
         return {
             sample.img_id: sample
@@ -202,9 +209,10 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
             'no object to learn',
         ),
         (lambda content: content.pop('annotations'), 'no object to learn'),
-        (lambda content: content['annotations'][3].pop('bbox'), 'not as COCO has it'),
-        (lambda content: content['annotations'][3].pop('area'), "KeyError: 'area'"),
-        (lambda content: content['annotations'][3].pop('id'), "KeyError: 'id'"),
+        (
+            lambda content: content['annotations'][3].update(bbox=None),
+            'not as COCO has it',
+        ),
         (
             lambda content: content['annotations'][3]['bbox'].__setitem__(2, math.inf),
             r'box \[50, 40, inf, 44\]',
@@ -213,9 +221,21 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
             lambda content: content['annotations'][3]['bbox'].__setitem__(0, math.nan),
             r'box \[nan, 40, 30, 44\]',
         ),
-        (lambda content: content['images'][2].pop('width'), 'not as COCO has it'),
-        (lambda content: content['images'][2].pop('file_name'), "'file_name'"),
         (lambda content: content.pop('categories'), 'no whole COCO annotation'),
+        (
+            lambda content: content.update(categories=dict(cell=3)),
+            'no whole COCO annotation',
+        ),
+        (
+            lambda content: content['images'].pop(2),
+            'has 2 annotations of images .* such as image_id 2',
+        ),
+        (
+            lambda content: [
+                each.update(id=str(i)) for i, each in enumerate(content['images'])
+            ],
+            "such as image_id 0; its images have ids such as '0'",
+        ),
     ],
 )
 def test_an_annotation_file_without_something_to_learn_is_told(data, spoil, told):
@@ -225,6 +245,56 @@ def test_an_annotation_file_without_something_to_learn_is_told(data, spoil, told
         launch.train([str(data.config())])
 
 
+@pytest.mark.parametrize(
+    'entry, field',
+    [
+        ('images', 'id'),
+        ('images', 'file_name'),
+        ('images', 'width'),
+        ('images', 'height'),
+        ('annotations', 'id'),
+        ('annotations', 'image_id'),
+        ('annotations', 'category_id'),
+        ('annotations', 'bbox'),
+        ('annotations', 'area'),
+        ('categories', 'id'),
+        ('categories', 'name'),
+    ],
+)
+def test_an_entry_without_what_is_read_of_it_is_named(data, entry, field):
+    del data.content[entry][1][field]
+    data.write()
+    with pytest.raises(UserError, match=rf'train\.json.* {entry}\[1\] lacks {field}\.'):
+        launch.train([str(data.config())])
+
+
+def test_crowd_has_to_be_said_where_detections_are_evaluated(data):
+    for each in data.content['annotations']:
+        del each['iscrowd']
+    data.write()
+    data.train()
+    data.write('val')
+    with pytest.raises(UserError, match=r'val\.json.* annotations\[0\] lacks iscrowd'):
+        launch.train([str(data.config())])
+
+
+def test_annotation_ids_from_zero_are_refused_with_what_mends_them(data):
+    for number, each in enumerate(data.content['annotations']):
+        each['id'] = number
+    data.write()
+    data.train()
+    data.write('val')
+    with pytest.raises(
+        UserError, match=r'val\.json has an annotation with id 0'
+    ) as told:
+        launch.train([str(data.config())])
+    command = re.search('python (-c) "(.*)"', str(told.value))
+    printed_by(sys.executable, *command.groups())
+    mended = json.loads((data.root / 'val.json').read_text())['annotations']
+    assert [each['id'] for each in mended] == list(range(1, 2 * NUM_IMAGES + 1))
+    preflight.check_data(Config.fromfile(data.config()), ['val'])
+
+
 @pytest.mark.parametrize('content', ['', '{"images": [', '[]'])
 def test_an_annotation_file_that_is_none_is_told(data, content):
     (data.root / 'train.json').write_text(content)
@@ -232,13 +302,89 @@ def test_an_annotation_file_that_is_none_is_told(data, content):
         launch.train([str(data.config())])
 
 
-def test_categories_with_gaps_become_classes_in_their_order(data):
+def test_categories_with_gaps_become_classes_in_the_order_of_the_file(data):
     data.write()
     assert all(np.isfinite(losses(data.train())))
     assert all(
         sample.gt_instances.labels.tolist() == [0, 1]
         for sample in data.samples().values()
     )
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_classes_in_another_order_than_the_file_has_are_refused(data, part):
+    data.write()
+    data.content['categories'] = CATEGORIES[::-1]
+    data.write(part)
+    if part == 'train':
+        # As MMDetection numbers them: what it calls dust would be cells.
+        assert all(
+            sample.gt_instances.labels.tolist() == [1, 0]
+            for sample in data.samples().values()
+        )
+    expected = rf"{part}\.json .*another order.*classes=\('dust', 'cell'\)"
+    with pytest.raises(UserError, match=expected):
+        launch.train([str(data.config())])
+
+
+def test_categories_that_are_not_trained_may_be_anywhere(data):
+    others = [dict(id=i, name=f'other {i}') for i in range(3)]
+    cell, dust = CATEGORIES
+    data.content['categories'] = [others[0], cell, others[1], dust, others[2]]
+    data.write()
+    preflight.check_data(Config.fromfile(data.config()), ['train', 'val'])
+
+
+def test_two_categories_of_one_name_are_refused(data):
+    data.content['categories'] = [*CATEGORIES, dict(id=4, name='cell')]
+    data.write()
+    with pytest.raises(UserError, match='several categories of one name: cell'):
+        launch.train([str(data.config())])
+
+
+def test_classes_are_names_or_a_file_of_names(data):
+    data.write()
+    classes = 'train_dataloader.dataset.metainfo.classes'
+    command = [str(data.config()), '--cfg-options']
+    with pytest.raises(UserError, match=r"classes=\('cell',\)"):
+        launch.train([*command, f'{classes}=cell', 'model.bbox_head.num_classes=1'])
+    names = data.root / 'names.txt'
+    names.write_text('cell\ndust\n')
+    config = Config.fromfile(data.config())
+    config.merge_from_dict({classes: str(names)})
+    preflight.check_data(config, ['train'])
+
+
+def test_an_evaluator_of_another_file_than_its_loader_is_refused(data):
+    data.write()
+    data.write('other')
+    other = data.root / 'other.json'
+    expected = rf'val_evaluator compares with {other}, .*ann_file={data.root}/val\.json'
+    with pytest.raises(UserError, match=expected):
+        launch.train(
+            [str(data.config()), '--cfg-options', f'val_evaluator.ann_file={other}']
+        )
+    # By whatever way the file is named.
+    link = data.root / 'link.json'
+    link.symlink_to(data.root / 'val.json')
+    config = Config.fromfile(data.config())
+    config.val_evaluator.ann_file = str(link)
+    preflight.check_data(config, ['val'])
+
+
+def test_data_sets_and_evaluators_may_be_named_by_their_classes(data):
+    """As new-style configs do."""
+    data.write()
+    config = Config.fromfile(data.config())
+    config.val_dataloader.dataset.type = CocoDataset
+    config.val_evaluator.type = CocoMetric
+    preflight.check_data(config, ['val'])
+    data.content['categories'].reverse()
+    data.write('val')
+    with pytest.raises(UserError, match='another order'):
+        preflight.check_data(config, ['val'])
+    evaluator = _use_for_test(config, 'val', data.root / 'detections')
+    assert evaluator.ann_file == str(data.root / 'val.json')
 
 
 def test_an_object_of_no_listed_category_is_left_out(data):

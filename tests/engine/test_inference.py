@@ -1,6 +1,7 @@
 """Which images are taken, where their pictures go, and what is refused unloaded."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -148,6 +149,22 @@ def test_weights_of_another_model_are_refused(images, checkpoint, repository):
         infer(['one', *command])
 
 
+def test_a_checkpoint_without_names_of_classes_has_those_of_the_config(
+    images, config, checkpoint
+):
+    torch.save(torch.load(checkpoint)['state_dict'], 'weights.pth')
+    infer(['one', '--config', config, '--checkpoint', 'weights.pth', '--json'])
+    found = json.loads(Path('work_dirs/pictures/predictions.json').read_text())
+    assert len(found) == 10
+    assert {each['category_name'] for each in found} <= set('0123456789')
+
+
+def test_a_config_without_a_visualizer_has_pictures(images, config, checkpoint):
+    Path('none.py').write_text(f"_base_ = '{config}'\nvisualizer = None\n")
+    infer(['one', '--config', 'none.py', '--checkpoint', checkpoint])
+    assert pictures(images / 'work_dirs') == ['pictures/a.png']
+
+
 class Runs:
     def __reduce__(self):
         return print, ('ran',)
@@ -161,7 +178,13 @@ def test_a_checkpoint_that_would_run_code_is_refused(images, config, capsys):
 
 
 @pytest.mark.parametrize(
-    'arguments', [['--top-k', '0'], ['--top-k', '3', '--score-thr', '0.5']]
+    'arguments',
+    [
+        ['--top-k', '0'],
+        ['--top-k', '3', '--score-thr', '0.5'],
+        ['--score-thr', 'nan'],
+        ['--score-thr', 'high'],
+    ],
 )
 def test_arguments_that_make_no_sense(arguments, images, config, checkpoint):
     with pytest.raises(SystemExit):
