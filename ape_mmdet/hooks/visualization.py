@@ -51,6 +51,8 @@ class RankedVisualizationHook(DetVisualizationHook):
         **kwargs: Those of ``DetVisualizationHook``.
     """
 
+    test_out_dir: str | None
+
     def __init__(
         self,
         draw: bool = False,
