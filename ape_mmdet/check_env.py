@@ -6,7 +6,7 @@ what to do. Exit status 1 unless all works.
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ape_mmdet.engine.errors import missing_module
@@ -25,13 +25,9 @@ def main() -> int:
     print(f'ape_mmdet {__version__}, Python {platform.python_version()}')
     print(f'  {platform.platform()}')
     for name, distributions in DISTRIBUTIONS.items():
-        installed = [
-            f'{each} {found}' for each in distributions if (found := _version(each))
-        ]
-        print(f'{name}: {" and ".join(installed) or "not installed"}')
-        if len(installed) > 1:
-            print('  These overwrite each other: uninstall all of them, install one.')
+        print(f'{name}: {" and ".join(_installed(distributions)) or "not installed"}')
     checks = {
+        'one stack': _one_stack,
         'torch': _torch,
         "mmcv's compiled operations": _operations,
         'ranking': _ranking,
@@ -44,8 +40,11 @@ def main() -> int:
 
 def installed_stack() -> list[str]:
     """Distributions and versions of MMDetection's packages: ``'mmdet 3.3.0'``."""
-    names = [name for names in DISTRIBUTIONS.values() for name in names]
-    return [f'{name} {found}' for name in names if (found := _version(name))]
+    return [each for names in DISTRIBUTIONS.values() for each in _installed(names)]
+
+
+def _installed(distributions: Sequence[str]) -> list[str]:
+    return [f'{each} {found}' for each in distributions if (found := _version(each))]
 
 
 def _version(distribution: str) -> str | None:
@@ -70,6 +69,17 @@ def _works(name: str, check: Callable[[], str]) -> bool:
         print(f'{name}: FAILS. {type(error).__name__}: {error}')
         return False
     return True
+
+
+def _one_stack() -> str:
+    for distributions in DISTRIBUTIONS.values():
+        installed = _installed(distributions)
+        if len(installed) > 1:
+            raise RuntimeError(
+                f'{" and ".join(installed)} overwrite each other: uninstall both '
+                'stacks, install one'
+            )
+    return 'nothing is installed over another'
 
 
 def _torch() -> str:

@@ -2,7 +2,8 @@
 
 MMEngine finds configs of installed packages by such names, for packages that
 it knows. After ``import ape_mmdet`` it finds those of this one, in
-``Config.fromfile`` and in a config's ``_base_``.
+``Config.fromfile`` and in a config's ``_base_``. ``custom_imports`` comes too late:
+MMEngine reads the bases of a config first.
 """
 
 from functools import wraps

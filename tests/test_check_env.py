@@ -37,6 +37,12 @@ WRONG_GRADIENT = """
 import ape_mmdet.ranking
 ape_mmdet.ranking.ape_loss = lambda logits, *_: -logits.sum()
 """
+BOTH_STACKS = """
+import importlib.metadata
+found = importlib.metadata.version
+others = dict(mmdet='3.3.0', **{'onedl-mmdetection': '3.5.1'})
+importlib.metadata.version = lambda name: others.get(name) or found(name)
+"""
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,11 @@ ape_mmdet.ranking.ape_loss = lambda logits, *_: -logits.sum()
         (NO_OPERATIONS, 'operations: FAILS. mmcv is installed without its compiled'),
         (OTHER_TORCH, 'undefined symbol: _ZN2at4_ops. mmcv is installed without'),
         (NO_MMDET, 'a config of this package: FAILS. mmdet is not installed'),
+        (
+            BOTH_STACKS,
+            'one stack: FAILS. RuntimeError: onedl-mmdetection 3.5.1 and mmdet 3.3.0 '
+            'overwrite each other',
+        ),
         (WRONG_GRADIENT, 'ranking: FAILS. RuntimeError: the gradient on cpu'),
     ],
 )

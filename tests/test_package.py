@@ -13,6 +13,8 @@ import yaml
 from ape_mmdet.datasets import generate_digit_scenes
 from ape_mmdet.named_configs import HOME, resolve_name
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def run(*command, folder: Path, path: Path | None = None) -> str:
     environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
@@ -89,6 +91,20 @@ print(len(names), 'configs')
     mistaken = [sys.executable, '-c', program.replace('{name}', 'no_{name}')]
     with pytest.raises(AssertionError, match='ape_mmdet has no config'):
         run(*mistaken, folder=tmp_path, path=installed)
+
+
+def test_without_an_import_a_base_is_named_by_its_path(tmp_path):
+    """As in MMDetection's own tools: see docs/config.md."""
+    own = tmp_path / 'own.py'
+    program = 'from mmengine.config import Config\n'
+    program += f"print(Config.fromfile('{own}').model.bbox_head.type)"
+    command = [sys.executable, '-c', program]
+    name = 'ape_mmdet::retinanet_ape.py'
+    own.write_text(f"_base_ = '{resolve_name(name)}'\n")
+    assert 'RankingRetinaHead' in run(*command, folder=tmp_path, path=ROOT)
+    own.write_text(f"_base_ = '{name}'\n")
+    with pytest.raises(AssertionError, match='get external package'):
+        run(*command, folder=tmp_path, path=ROOT)
 
 
 def test_a_study_is_planned_in_another_folder(installed, tmp_path):

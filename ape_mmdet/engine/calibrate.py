@@ -1,6 +1,6 @@
 """Calibrating a checkpoint, as ``tools/calibrate.py``."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from ape_mmdet.calibration.fit import (
 )
 from ape_mmdet.calibration.report import FLOOR, shown, table
 from ape_mmdet.engine import preflight
+from ape_mmdet.engine.arguments import positive_int
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.launch import (
+    _part,
     base_parser,
     build_runner,
     configure,
@@ -64,19 +66,29 @@ def calibrate(arguments: Sequence[str] | None = None) -> None:
         preflight.check_checkpoint(args.checkpoint)
         preflight.check_data(config, (args.fit_on,))
     evaluator = _use_for_test(config, args.fit_on, work_dir / 'detections')
+    ground_truth = load_annotations(evaluator.ann_file)
+    _check_folds(args.folds, len(ground_truth.imgs), f'images in {args.fit_on}')
     runner = build_runner(config)
     prefix, head = _calibrated_head(runner)
     runner.register_hook(_OwnScoresHook())
     runner.test()
+    _part()
     if not is_main_process(args.launcher):
         return
 
-    ground_truth = load_annotations(evaluator.ann_file)
     detections = load(f'{evaluator.outfile_prefix}.bbox.json')
+    if not detections:
+        raise UserError(
+            f'Nothing is detected on {args.fit_on}. The usual cause is a score_thr '
+            'above 0, for a ranking loss leaves the level of scores open: '
+            '--cfg-options model.test_cfg.score_thr=0'
+        )
     category_ids = runner.test_evaluator.metrics[0].cat_ids
     num_classes = head.num_classes if args.per_class else None
     try:
         before = match_detections(ground_truth, detections, category_ids=category_ids)
+        num_images = len(np.unique(before.images))
+        _check_folds(args.folds, num_images, f'images with detections in {args.fit_on}')
         samples = Samples(
             before.scores, _labels(before.categories, category_ids), before.correct
         )
@@ -157,12 +169,27 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         '--folds',
-        type=int,
+        type=_num_folds,
         default=5,
         help='parts that the images are split into: figures are of each part, by a '
         'map fitted on the others (5)',
     )
     return parser
+
+
+def _num_folds(text: str) -> int:
+    if positive_int(text) == 1:
+        raise ArgumentTypeError('1 part leaves no other to fit on: 2 or more')
+    return int(text)
+
+
+def _check_folds(num_folds: int, num_images: int, kind: str) -> None:
+    """Raise UserError for folds that would have no image of a kind."""
+    if num_folds > num_images:
+        raise UserError(
+            f'--folds {num_folds} is more than the {num_images} {kind}: take fewer, '
+            'or more images'
+        )
 
 
 def _out_file(checkpoint: str, asked: str | None) -> Path:
@@ -255,7 +282,15 @@ def _write(source: str, out_file: Path, prefix: str, calibration: Calibration) -
 
 
 def _told(method: str, samples: Samples, num_classes: int | None) -> str:
-    """Which maps were fitted."""
+    """Which maps were fitted, and whether on too little."""
+    correct = samples.correct.sum()
+    wrong = len(samples.correct) - correct
+    if min(correct, wrong) < MIN_OF_EACH:
+        return (
+            f'WARNING: one map, {method}, of only {correct} correct and {wrong} wrong '
+            'detections:\nits probabilities are not to be relied on. '
+            f'{MIN_OF_EACH} of each are the least; fit on more images.'
+        )
     if num_classes is None:
         return f'One map for all classes, {method}.'
     own = len(classes_with_enough(samples, num_classes))

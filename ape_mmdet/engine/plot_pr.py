@@ -5,12 +5,13 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.evaluation import precision_recall
 from ape_mmdet.visualization import draw_precision_recall
 
@@ -37,10 +38,10 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f'--iou must be above 0 and at most 1, got {args.iou:g}')
     if Path(args.out).suffix[1:] not in Figure().canvas.get_supported_filetypes():
         raise UserError(f'--out {args.out} must end in .png, .pdf or .svg')
-    images = _images(args.ann_file)
+    ids = _ids(args.ann_file)
     curves = {}
     for name, file in runs.items():
-        _check_detections(file, args.ann_file, images)
+        _check_detections(file, args.ann_file, ids)
         try:
             # pycocotools prints much.
             with redirect_stdout(StringIO()):
@@ -49,12 +50,16 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
                 )
         except ValueError as error:
             raise UserError(str(error)) from error
+        except KeyError as error:
+            raise UserError(
+                f'{args.ann_file} has an annotation without {error}'
+            ) from error
     of = args.category or 'mean over classes'
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     draw_precision_recall(curves, args.out, f'{of}, IoU {args.iou:g}')
     for name, curve in curves.items():
         print(f'{name}: AP {curve.ap:.3f} ({of}, IoU {args.iou:g})')
-    print(f'{args.out} shows {len(curves)} curves')
+    print(f'Drawn in {args.out}')
 
 
 def _parser() -> ArgumentParser:
@@ -95,35 +100,69 @@ def _runs(arguments: Sequence[str]) -> dict[str, str]:
     return runs
 
 
-def _images(ann_file: str) -> set[int]:
+def _ids(ann_file: str) -> dict[str, set]:
+    """Ids of the images and of the categories of an annotation file."""
     annotations = _read(ann_file, 'annotation file')
     try:
-        return {image['id'] for image in annotations['images']}
+        return {
+            kind: {each['id'] for each in annotations[kind]}
+            for kind in ('images', 'categories')
+        }
     except (KeyError, TypeError) as error:
         raise UserError(f'{ann_file} is no COCO annotation file.') from error
 
 
-def _check_detections(file: str, ann_file: str, images: set[int]) -> None:
+def _check_detections(file: str, ann_file: str, ids: dict[str, set]) -> None:
+    """Raise UserError for what is no detection, or none of what is annotated."""
     if file.endswith(('.pkl', '.pickle')):
         # Their labels are places among the classes of a config that is not known.
         raise UserError(
             f'{file} has numbers of labels but no classes. {HOW_TO_GET_DETECTIONS}.'
         )
     detections = _read(file, 'file of detections')
-    if not isinstance(detections, list) or not all(
-        isinstance(each, dict) and each.keys() >= ENTRIES for each in detections
-    ):
+    if not isinstance(detections, list):
         raise UserError(
             f'{file} holds no detections as COCO results. {HOW_TO_GET_DETECTIONS}.'
         )
     if not detections:
         raise UserError(f'{file} holds no detection at all.')
-    others = {each['image_id'] for each in detections} - images
+    for each in detections:
+        if not _is_detection(each):
+            raise UserError(
+                f'{file} has an entry that is no detection as in COCO results '
+                '(image_id, category_id, a bbox of four numbers and a score, all '
+                'finite): '
+                f'{each}. {HOW_TO_GET_DETECTIONS}.'
+            )
+    others = {each['image_id'] for each in detections} - ids['images']
     if others:
         raise UserError(
             f'{file} has detections on {len(others)} images that {ann_file} does not '
             'list: name the annotations of the images that were tested on.'
         )
+    unknown = {each['category_id'] for each in detections} - ids['categories']
+    if unknown:
+        raise UserError(
+            f'{file} has detections of category_id {shortened(sorted(unknown))}, which '
+            f'{ann_file} does not list: name the annotations that were tested on.'
+        )
+
+
+def _is_detection(entry: Any) -> bool:
+    """Whether an entry of COCO's results is as pycocotools expects it."""
+    return (
+        isinstance(entry, dict)
+        and entry.keys() >= ENTRIES
+        and isinstance(entry['image_id'], int | str)
+        and isinstance(entry['category_id'], int)
+        and isinstance(entry['bbox'], list)
+        and len(entry['bbox']) == 4
+        and all(_is_finite(value) for value in (*entry['bbox'], entry['score']))
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def _read(file: str, kind: str) -> Any:

@@ -9,8 +9,6 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-NOTHING_IN_COMMON = 'The annotations and detections have no objects in common'
-
 
 class Matches(NamedTuple):
     """Detections that count, by class, image and falling score.
@@ -56,14 +54,14 @@ def match_detections(
         ValueError: There are no objects or no detections.
     """
     if not detections:
-        raise ValueError(NOTHING_IN_COMMON)
+        raise ValueError('There are no detections')
     evaluation = evaluate_at(
         ground_truth, detections, iou_threshold, len(detections), category_ids
     )
     images = [image for image in evaluation.evalImgs if image is not None]
     num_objects = sum(int((image['gtIgnore'] == 0).sum()) for image in images)
     if not num_objects or not any(image['dtScores'] for image in images):
-        raise ValueError(NOTHING_IN_COMMON)
+        raise ValueError('The annotations and detections have no objects in common')
     counts = ~np.concatenate([image['dtIgnore'][0].astype(bool) for image in images])
     sizes = [len(image['dtScores']) for image in images]
     categories = np.repeat([image['category_id'] for image in images], sizes)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmdet.utils import InstanceList
 from mmengine.logging import MessageHub
+from mmengine.structures import InstanceData
 
 from ape_mmdet.calibration import Calibration
 from ape_mmdet.heads.dense import DenseHead
@@ -32,16 +33,15 @@ class CalibratedMixin(DenseHead):
         self.register_module('calibration', None)
 
     def predict(self, *args: Any, **kwargs: Any) -> InstanceList:
-        """Detections of each image: those of the head, in its order.
+        """Detections of each image: those of the head, by falling score.
 
         Only after NMS and the choice of the highest are scores replaced, by
         float64 probabilities; within a class they keep their order.
         """
         results = super().predict(*args, **kwargs)
-        if self.calibration is not None:
-            for found in results:
-                found.scores = self.calibration(found.scores, found.labels)
-        return results
+        if self.calibration is None:
+            return results
+        return [_with_probabilities(found, self.calibration) for found in results]
 
     def train(self, mode: bool = True) -> torch.nn.Module:
         """Train, without the calibration, or evaluate."""
@@ -61,6 +61,12 @@ class CalibratedMixin(DenseHead):
             )
             self.calibration.to(next(self.parameters()).device).train(self.training)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _with_probabilities(found: InstanceData, calibration: Calibration) -> InstanceData:
+    found.scores = calibration(found.scores, found.labels)
+    # COCO takes equal scores in the order in which they come.
+    return found[found.scores.argsort(descending=True, stable=True)]
 
 
 class OpenLevelWarning(UserWarning):

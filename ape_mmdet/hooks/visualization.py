@@ -1,5 +1,6 @@
 """Pictures of detections whose scores have no fixed level."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import mmcv
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import get
 from mmengine.runner import Runner
 
@@ -36,6 +38,9 @@ class RankedVisualizationHook(DetVisualizationHook):
     ``WORK_DIR/TIMESTAMP/vis_data/vis_image/val_NUMBER_NAME_ITERATION.png``. On
     the command line: ``--cfg-options default_hooks.visualization.draw=True``.
 
+    A test draws every image into ``test_out_dir``, in the sub-folders that the
+    images are in, for in two of them may be images of one name.
+
     Args:
         draw: Whether to draw.
         interval: Of the batches of a validation, every how many one is drawn,
@@ -45,6 +50,8 @@ class RankedVisualizationHook(DetVisualizationHook):
         score_thr: Lowest score drawn all the same.
         **kwargs: Those of ``DetVisualizationHook``.
     """
+
+    test_out_dir: str | None
 
     def __init__(
         self,
@@ -81,6 +88,13 @@ class RankedVisualizationHook(DetVisualizationHook):
             step=runner.iter,
         )
 
+    def before_test(self, runner: Runner) -> None:
+        if self.draw and self.test_out_dir is not None:
+            self._images = _common_folder(runner.test_dataloader.dataset)
+            # An absolute path stays where the parent joins it to the work dir.
+            pictures = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
+            self._pictures = pictures.absolute()
+
     def after_test_iter(
         self,
         runner: Runner,
@@ -88,9 +102,22 @@ class RankedVisualizationHook(DetVisualizationHook):
         data_batch: dict,
         outputs: Sequence[DetDataSample],
     ) -> None:
-        if self.draw:
-            shown = _shown(runner, outputs)
-            super().after_test_iter(runner, batch_idx, data_batch, shown)
+        if not self.draw:
+            return
+        for sample in _shown(runner, outputs):
+            if self.test_out_dir is not None:
+                folder = Path(sample.img_path).absolute().parent
+                self.test_out_dir = str(
+                    self._pictures / folder.relative_to(self._images)
+                )
+            super().after_test_iter(runner, batch_idx, data_batch, [sample])
+
+
+def _common_folder(dataset: BaseDataset) -> Path:
+    """The folder that all images are in, or in sub-folders of which they are."""
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    folders = {Path(info['img_path']).absolute().parent for info in infos}
+    return Path(os.path.commonpath(folders))
 
 
 def _shown(runner: Runner, samples: Sequence[DetDataSample]) -> list[DetDataSample]:

@@ -56,6 +56,8 @@ def _complete(
     to_unpack = [part for part in todo if _is_archive_of(args.source, part)]
     if to_unpack:
         check_space(folder, to_unpack, args.source is None, args.remove_archives)
+    # They may be someone's own.
+    there = [part for part in data_set.parts if (folder / part.archive).exists()]
     for part in data_set.parts:
         # Annotations that came meanwhile may tell that its images are there.
         if part in todo and verification.problem(part):
@@ -69,7 +71,9 @@ def _complete(
                     'none to download it.'
                 )
                 raise UserError(f'{data_set.title} is not whole: {problem}. {way_out}')
-        if args.remove_archives:
+        if args.remove_archives and part in there:
+            print(f'{folder / part.archive} was there before, and stays.')
+        elif args.remove_archives:
             (folder / part.archive).unlink(missing_ok=True)
     print(verification.summary())
 
@@ -213,7 +217,8 @@ def _parser(data_sets: Mapping[str, DataSet]) -> ArgumentParser:
     parser.add_argument(
         '--remove-archives',
         action='store_true',
-        help='remove each archive that was downloaded, once it is unpacked and checked',
+        help='remove each archive that this run downloads, once it is unpacked and '
+        'checked; those that were there before stay',
     )
     return parser
 

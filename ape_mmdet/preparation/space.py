@@ -21,7 +21,8 @@ def check_space(
         folder: Of the data set.
         parts: In the order in which they are downloaded and unpacked.
         downloaded: Whether their archives are put on this disk as well.
-        removed: Whether each is removed once it is unpacked.
+        removed: Whether each is removed once it is unpacked, but for those that
+            are there.
 
     Raises:
         UserError: There is not enough.
@@ -31,7 +32,7 @@ def check_space(
         archive = max((part.size or 0) - _there(folder, part), 0) if downloaded else 0
         used += archive + max(part.unpacked - _unpacked(folder, part), 0)
         most = max(most, used)
-        if downloaded and removed:
+        if downloaded and removed and not (folder / part.archive).is_file():
             used -= part.size or 0
     free = shutil.disk_usage(folder).free
     print(f'Needs {most / GB:.2f} GB of disk; {free / GB:.2f} GB are free in {folder}')

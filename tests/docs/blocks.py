@@ -15,8 +15,8 @@ FENCE = re.compile(r'^( *)```(\w*)[^\n]*\n(.*?)^\1```$', re.MULTILINE | re.DOTAL
 # What a reader is told a command needs that the tests have not: in a comment at the
 # end of the line, or in the line above the block, for all of the block.
 MARK = re.compile(
-    r'\((needs COCO|needs a GPU|needs \d+ GPUs|needs two hosts|takes hours'
-    r'|downloads [^)]+)\)'
+    r'\((needs COCO|needs a GPU|needs \d+ GPUs|needs two hosts|needs openmim'
+    r'|takes hours|downloads [^)]+)\)'
 )
 # Of the environment, what tells commands apart.
 VARIABLES = ('APE_DATASET', 'NNODES')
@@ -62,7 +62,8 @@ class Command(NamedTuple):
     mark: str | None
 
     def __str__(self) -> str:
-        return shlex.join(self.words)
+        variables = [f'{name}={value}' for name, value in self.environment.items()]
+        return ' '.join([*variables, shlex.join(self.words)])
 
 
 def blocks(page: Path) -> Iterator[Block]:

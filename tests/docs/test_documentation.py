@@ -41,16 +41,33 @@ from ape_mmdet.datasets import generate_digit_scenes
 from ape_mmdet.named_configs import resolve_name
 from ape_mmdet.studies.command import GROUPS
 
-# What another test runs: a script, by itself or with a variable set, or a program.
+# What another test runs: the whole command, as a regular expression, that test's
+# file, and how it calls the command.
 RUN_BY = {
-    'tools/calibrate.py': 'tests/tools/test_calibrate.py',
-    'tools/prepare_data.py': 'tests/preparation/test_bccd.py',
-    'tools/dist_train.sh': 'tests/tools/test_train_and_test.py',
-    'NNODES': 'tests/tools/test_two_hosts.py',
-    'benchmarks/kills.py': 'tests/benchmarks/test_robustness.py',
-    'benchmarks/memory.py': 'tests/benchmarks/test_robustness.py',
-    'pip': 'tests/test_package.py',
-    'mim': 'tests/test_package.py',
+    r'python tools/calibrate\.py configs/\w+\.py \S+\.pth': (
+        'tests/tools/test_calibrate.py',
+        "tool('calibrate', config, trained,",
+    ),
+    r'python tools/prepare_data\.py bccd': (
+        'tests/preparation/test_bccd.py',
+        "'tools/prepare_data.py', 'bccd'",
+    ),
+    r'bash tools/dist_train\.sh configs/\w+\.py \d': (
+        'tests/tools/test_train_and_test.py',
+        "'tools/dist_train.sh',",
+    ),
+    r'NNODES=2 bash tools/dist_train\.sh configs/\w+\.py \d --work-dir \S+': (
+        'tests/tools/test_two_hosts.py',
+        "'bash', 'tools/dist_train.sh'",
+    ),
+    r'python benchmarks/kills\.py --kills \d+': (
+        'tests/benchmarks/test_robustness.py',
+        "'benchmarks/kills.py', '--kills'",
+    ),
+    r'python benchmarks/memory\.py --steps \d+': (
+        'tests/benchmarks/test_robustness.py',
+        "'benchmarks/memory.py', '--steps'",
+    ),
 }
 # Pages whose Python another test follows, block by block.
 FOLLOWED_BY = {'docs/own_head.md': 'tests/test_own_head_guide.py'}
@@ -219,11 +236,10 @@ def _run(command: Command, monkeypatch) -> None:
 
 
 def _is_run_elsewhere(command: Command) -> bool:
-    keys = {*command.words[:2], *command.environment}
-    for key in keys & RUN_BY.keys():
-        text = (ROOT / RUN_BY[key]).read_text()
-        assert Path(key).stem in text, f'{RUN_BY[key]} does not run {key}'
-        return True
+    for pattern, (file, call) in RUN_BY.items():
+        if re.fullmatch(pattern, str(command)):
+            assert call in (ROOT / file).read_text(), f'{file} does not run {command}'
+            return True
     return False
 
 
@@ -310,6 +326,18 @@ def test_a_flag_or_a_script_that_is_not_there_is_found():
     ):
         with pytest.raises(AssertionError, match='^no '):
             _check(Command({}, words, None))
+
+
+def test_a_command_that_no_test_runs_is_found(monkeypatch):
+    for line in (
+        'pip install no-such-package',
+        'mim fly',
+        'python tools/calibrate.py --fly',
+        'python tools/prepare_data.py coco2017',
+        'bash tools/dist_test.sh configs/fcos_ape.py 2',
+    ):
+        with pytest.raises(AssertionError, match='run by no test'):
+            _run(Command({}, line.split(), None), monkeypatch)
 
 
 def table(page: str, heading: str) -> list[list[str]]:

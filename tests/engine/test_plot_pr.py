@@ -7,6 +7,14 @@ import pytest
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.plot_pr import plot_pr
 
+# Values that no detection has.
+NO_DETECTION = {
+    'score': ['x', None, float('nan'), float('inf')],
+    'bbox': [[0, 0], [0, 0, 10, float('nan')], [0, 0, 10, '10'], 10],
+    'image_id': [[1]],
+    'category_id': ['7'],
+}
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -32,7 +40,21 @@ def files(tmp_path):
         'half': right[:1],
         'none': [],
         'elsewhere': [dict(right[0], image_id=3)],
+        'unknown': [*right, dict(right[0], category_id=8)],
+        **{
+            f'{key} {i}': [*right, dict(right[0], **{key: value})]
+            for key, values in NO_DETECTION.items()
+            for i, value in enumerate(values)
+        },
         'other': dict(images=[]),
+        'no_crowd': dict(
+            images=images,
+            annotations=[
+                {key: value for key, value in each.items() if key != 'iscrowd'}
+                for each in annotations
+            ],
+            categories=[dict(id=7, name='cell')],
+        ),
     }
     for name, content in contents.items():
         (tmp_path / f'{name}.json').write_text(json.dumps(content))
@@ -68,13 +90,23 @@ def test_several_detectors_in_one_picture(files, capsys):
         (['a=gone.json'], 'no file of detections'),
         (['a=cut.json'], 'no whole JSON'),
         (['a=none.json'], 'no detection at all'),
-        (['a=elsewhere.json'], 'does not list'),
+        (['a=elsewhere.json'], 'detections on 1 images that gt.json does not list'),
+        (['a=unknown.json'], 'category_id 8, which gt.json does not list'),
+        *(
+            (
+                [f'a={key} {i}.json'],
+                rf'{key} {i}\.json has an entry that is no detection',
+            )
+            for key, values in NO_DETECTION.items()
+            for i in range(len(values))
+        ),
         (['a=other.json'], 'outfile_prefix'),
         (['a=dump.pkl'], 'outfile_prefix'),
         (['a=right.json', '--category', 'wolf'], 'no category wolf; it has cell'),
         (['a=right.json', '--iou', '50'], '--iou'),
         (['a=right.json', '--out', 'pr.doc'], '--out pr.doc must end in'),
         (['a=right.json', '--ann-file', 'right.json'], 'no COCO annotation file'),
+        (['a=right.json', '--ann-file', 'no_crowd.json'], "without 'iscrowd'"),
         (['a=right.json', '--ann-file', 'gone.json'], 'no annotation file'),
     ],
 )

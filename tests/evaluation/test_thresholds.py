@@ -33,3 +33,9 @@ def test_no_objects_is_an_error(tmp_path):
     files = write(tmp_path, [], [(1, 0, 0.9)])
     with pytest.raises(ValueError, match='no objects'):
         best_f1_threshold(*files)
+
+
+def test_no_detections_is_an_error_of_its_own(tmp_path):
+    files = write(tmp_path, [(1, 0)], [])
+    with pytest.raises(ValueError, match='no detections'):
+        best_f1_threshold(*files)

@@ -126,11 +126,17 @@ def test_archives_are_removed_on_request(coco):
     coco.assert_whole()
 
 
-def test_archives_are_removed_on_a_later_request(coco):
-    coco()
-    assert len(list(coco.folder.glob('*.zip'))) == 3
-    assert coco('--remove-archives') == []
-    assert not list(coco.folder.glob('*.zip'))
+def test_archives_that_were_there_before_stay(coco, elsewhere, capsys):
+    coco.folder.mkdir(parents=True, exist_ok=True)
+    pack_into(coco.folder, coco)
+    (coco.folder / 'train2017.zip').unlink()
+    assert coco('--remove-archives') == ['/zips/train2017.zip']
+    coco.assert_whole()
+    kept = sorted(file.name for file in coco.folder.glob('*.zip'))
+    assert kept == ['annotations_trainval2017.zip', 'val2017.zip']
+    assert f'{coco.folder}/val2017.zip was there before' in capsys.readouterr().out
+    coco('--from', coco.folder, '--remove-archives')
+    assert len(list(coco.folder.glob('*.zip'))) == 2
 
 
 def test_a_wrong_checksum_is_told(coco):

@@ -40,6 +40,13 @@ def test_of_archives_that_are_removed_the_largest_counts(needed):
     assert needed(downloaded=True, removed=True) == gigabytes(*UNPACKED, TRAIN.size)
 
 
+def test_an_archive_that_is_there_is_not_removed(needed, tmp_path):
+    with open(tmp_path / VAL.archive, 'wb') as stream:
+        stream.truncate(VAL.size)
+    # It takes no more room, and gives none for the next one.
+    assert needed(downloaded=True, removed=True) == gigabytes(*UNPACKED, TRAIN.size)
+
+
 @pytest.mark.parametrize('removed', [True, False])
 def test_archives_that_lie_elsewhere_do_not_count(needed, removed):
     assert needed(downloaded=False, removed=removed) == gigabytes(*UNPACKED)
