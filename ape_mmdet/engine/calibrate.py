@@ -26,11 +26,11 @@ from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import positive_int
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.launch import (
-    _part,
     base_parser,
     build_runner,
     configure,
     is_main_process,
+    leave_processes,
     parse,
 )
 from ape_mmdet.evaluation import (
@@ -72,7 +72,7 @@ def calibrate(arguments: Sequence[str] | None = None) -> None:
     prefix, head = _calibrated_head(runner)
     runner.register_hook(_OwnScoresHook())
     runner.test()
-    _part()
+    leave_processes()
     if not is_main_process(args.launcher):
         return
 

@@ -53,7 +53,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
         runner.register_hook(SameStartHook(checkpoint))
         runner.register_hook(DueValidationHook())
     runner.train()
-    _part()
+    leave_processes()
 
 
 def test(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +74,7 @@ def test(arguments: Sequence[str] | None = None) -> None:
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
-    _part()
+    leave_processes()
 
 
 def base_parser(description: str) -> ArgumentParser:
@@ -184,7 +184,7 @@ def _join_without_gpus(config: Config) -> None:
     )
 
 
-def _part() -> None:
+def leave_processes() -> None:
     """Disconnect the processes of a distributed run that has ended well.
 
     Left to the end of Python, gloo's threads may outlive it, and abort.

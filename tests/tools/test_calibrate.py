@@ -234,7 +234,7 @@ def test_too_few_detections_to_fit_on_are_told():
 
 
 def test_several_processes_part_before_they_end(config, trained, tmp_path):
-    """See ape_mmdet.engine.launch._part: that they abort happens by chance."""
+    """See launch.leave_processes: that they abort happens by chance."""
     program = tmp_path / 'program.py'
     program.write_text(
         'import sys\n'
