@@ -33,7 +33,7 @@ def config(tmp_path_factory) -> Path:
         folder / 'tiny.py',
         scenes,
         train_dataloader=dict(
-            num_workers=2, persistent_workers=True, dataset=dict(pipeline=pipeline)
+            num_workers=2, persistent_workers=False, dataset=dict(pipeline=pipeline)
         ),
         train_cfg=dict(max_epochs=4, val_interval=4),
         default_hooks__logger__interval=1,
