@@ -60,6 +60,10 @@ RUN_BY = {
         'tests/tools/test_two_hosts.py',
         "'bash', 'tools/dist_train.sh'",
     ),
+    r'APE_DATASET=bccd python benchmarks/selection_agreement\.py configs/\w+\.py \S+': (
+        'tests/benchmarks/test_selection.py',
+        "'benchmarks/selection_agreement.py', 'configs/paa_ape.py'",
+    ),
     r'python benchmarks/kills\.py --kills \d+': (
         'tests/benchmarks/test_robustness.py',
         "'benchmarks/kills.py', '--kills'",
