@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 from ape_mmdet.check_env import installed_stack
 
@@ -25,6 +26,12 @@ def repository() -> Path:
 def _in_repository(monkeypatch):
     """Paths of configs and data are relative to the root, as for users."""
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def _default_scope():
+    """Classes are looked for where MMDetection's are, whatever ran before."""
+    init_default_scope('mmdet')
 
 
 @pytest.fixture(autouse=True)

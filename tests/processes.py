@@ -33,6 +33,8 @@ def _join_and_work(rank, work, num_processes, rendezvous, backend):
         backend, init_method=rendezvous, rank=rank, world_size=num_processes
     )
     work(rank, num_processes)
+    if not dist.is_initialized():
+        return
     # DistributedDataParallel is part of a cycle and holds gloo's threads: those
     # that outlive Python may abort.
     gc.collect()

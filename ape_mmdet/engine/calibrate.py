@@ -72,7 +72,7 @@ def calibrate(arguments: Sequence[str] | None = None) -> None:
     prefix, head = _calibrated_head(runner)
     runner.register_hook(_OwnScoresHook())
     runner.test()
-    leave_processes()
+    leave_processes(runner)
     if not is_main_process(args.launcher):
         return
 

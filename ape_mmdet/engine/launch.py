@@ -1,5 +1,6 @@
 """Training and testing a config, as ``tools/train.py`` and ``tools/test.py``."""
 
+import gc
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import torch
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -53,7 +55,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
         runner.register_hook(SameStartHook(checkpoint))
         runner.register_hook(DueValidationHook())
     runner.train()
-    leave_processes()
+    leave_processes(runner)
 
 
 def test(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +76,7 @@ def test(arguments: Sequence[str] | None = None) -> None:
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()
-    leave_processes()
+    leave_processes(runner)
 
 
 def base_parser(description: str) -> ArgumentParser:
@@ -184,13 +186,23 @@ def _join_without_gpus(config: Config) -> None:
     )
 
 
-def leave_processes() -> None:
+def leave_processes(runner: Runner) -> None:
     """Disconnect the processes of a distributed run that has ended well.
 
     Left to the end of Python, gloo's threads may outlive it, and abort.
+
+    Args:
+        runner: What ran; its model is no longer distributed afterwards.
     """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        return
+    if is_model_wrapper(runner.model):
+        runner.model = runner.model.module
+    # The wrapper is part of a cycle, and the threads live as long as it does.
+    gc.collect()
+    # One process may still be writing what the others need not wait for.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def _use_amp(config: Config) -> None:

@@ -212,7 +212,7 @@ def test_recipe_of_adaptive_selection():
     assigner = config.model.train_cfg.assigner
     assert assigner.pos_iou_thr == assigner.neg_iou_thr == 0.1
     head = MODELS.build(dict(config.model.bbox_head, train_cfg=config.model.train_cfg))
-    assert head.selection == {} and head.quality_layer
+    assert head.selection == dict(topk=9) and head.quality_layer
 
 
 def test_cross_entropy_form_differs_in_the_form_alone():

@@ -1,10 +1,17 @@
-"""What is told of a command line and a config, before anything runs."""
+"""What is told of a command line and a config before anything runs, and the end."""
+
+from types import SimpleNamespace
+from weakref import ref
 
 import pytest
+import torch
+from processes import in_processes
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.errors import UserError
-from ape_mmdet.engine.launch import base_parser, build_runner, parse
+from ape_mmdet.engine.launch import base_parser, build_runner, leave_processes, parse
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,27 @@ model = dict(
     )
     with pytest.raises(UserError, match=rf'{file} .*{told}.*docs/config\.md'):
         build_runner(preflight.load_config(str(file)))
+
+
+def test_a_model_parts_from_the_processes_before_they_do(tmp_path):
+    """It holds their threads, which abort where they outlive Python."""
+    in_processes(_leave, 2, tmp_path)
+
+
+def _leave(rank, num_processes):
+    model = nn.Linear(2, 1)
+    runner = SimpleNamespace(model=DistributedDataParallel(model))
+    runner.model.itself = runner.model  # As in a training, in a cycle.
+    runner.model(torch.ones(1, 2)).sum().backward()
+    wrapper = ref(runner.model)
+    leave = torch.distributed.destroy_process_group
+    left = []
+
+    def last_seen():
+        left.append(wrapper())
+        leave()
+
+    torch.distributed.destroy_process_group = last_seen
+    leave_processes(runner)
+    assert left == [None]
+    assert runner.model is model
