@@ -49,8 +49,6 @@ PLAIN = {
     'mmengine.logging.history_buffer': {'HistoryBuffer'},
     'mmengine.config.config': {'ConfigDict'},
 }
-# Classes, besides those of NumPy, whose objects are pickled with a state.
-BUILT = (OrderedDict, HistoryBuffer)
 # How NumPy pickles its types: no objects, and no records that could hold them.
 NUMBERS_OR_TEXT = re.compile(r'[biufcSU]\d+')
 # What has torch.load read a file as before 2.6, where no call says how.
@@ -152,7 +150,7 @@ def _load_from_local(filename: str, map_location: Any = None) -> Any:
     try:
         return _plain(torch.load)(os.path.expanduser(filename), map_location)
     except UserError:
-        return load_from_local(filename, map_location)
+        return _without_config(load_from_local(filename, map_location))
 
 
 def refuse_code() -> None:
@@ -176,22 +174,29 @@ def _plain(load: Callable) -> Callable:
         _refuse_scripts(f)
         options['weights_only'] = False  # Of what is allowed, see below.
         loaded = load(f, map_location, pickle_module=_PlainPickle, **options)
-        _leave_out_config(loaded)
-        return loaded
+        return _without_config(loaded)
 
     load_plain.refuses_code = True  # type: ignore[attr-defined]  # A mark.
     return load_plain
 
 
-def _leave_out_config(loaded: Any) -> None:
-    """Drop ``meta['config']``, a text that MMEngine executes when it resumes.
+def _without_config(loaded: Any) -> Any:
+    """A checkpoint without ``meta['config']``, which MMEngine executes as it resumes.
 
     It looks there for the number of GPUs, and itself writes ``meta['cfg']``,
     which it does not execute.
+
+    Both dictionaries are new, and plain: what else the file holds may be the same
+    objects as those it came with, and a hook that changes weights would change them.
     """
-    meta = loaded.get('meta') if isinstance(loaded, dict) else None
-    if isinstance(meta, dict) and isinstance(meta.get('config'), str):
-        del meta['config']
+    meta = dict.get(loaded, 'meta') if isinstance(loaded, dict) else None
+    if not isinstance(meta, dict):
+        return loaded
+    meta = dict(dict.items(meta))
+    meta.pop('config', None)
+    loaded = dict(dict.items(loaded))
+    loaded['meta'] = meta
+    return loaded
 
 
 def _refuse_scripts(file: Any) -> None:
@@ -232,7 +237,7 @@ def _may_build(instance: Any, state: Any) -> bool:
     NumPy believes what a state says of memory: the flags and fields of a type have
     it follow addresses of the file's choice, and an array that is built again leaves
     others without their memory. A function's state is its defaults, a class's its
-    methods.
+    methods, and an instance's may stand before the methods of its class.
     """
     if isinstance(instance, np.dtype):
         orders = [instance.newbyteorder(order) for order in ('<', '>')]
@@ -240,7 +245,33 @@ def _may_build(instance: Any, state: Any) -> bool:
         return repr(state) in [repr(order.__reduce__()[2]) for order in orders]
     if type(instance) is np.ndarray:
         return instance.size == 0
-    return type(instance) in BUILT
+    if type(state) is not dict:
+        return False
+    if type(instance) is OrderedDict:  # Of weights.
+        return all(
+            key == '_metadata' and isinstance(value, dict)
+            for key, value in state.items()
+        )
+    return type(instance) is HistoryBuffer and all(
+        key in HISTORY and HISTORY[key](value) for key, value in state.items()
+    )
+
+
+def _are_statistics(methods: Any) -> bool:
+    """Whether these are methods of HistoryBuffer by their names."""
+    return type(methods) is dict and all(
+        name in STATISTICS and method is getattr(HistoryBuffer, name)
+        for name, method in methods.items()
+    )
+
+
+# What a HistoryBuffer has, and whether a value may be that.
+HISTORY: dict[str, Callable[[Any], bool]] = {
+    'max_length': lambda value: type(value) is int,
+    '_log_history': lambda value: type(value) is np.ndarray,
+    '_count_history': lambda value: type(value) is np.ndarray,
+    'statistics_methods': _are_statistics,
+}
 
 
 def _dtype(code: Any, *_: Any) -> np.dtype:

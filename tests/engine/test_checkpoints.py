@@ -13,7 +13,7 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 import pytest
 import torch
-from commands import printed_by
+from commands import printed_by, run
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
@@ -85,6 +85,19 @@ ATTACKS = {
     'eval': lambda trace: _Call(eval, f'__import__("os").mkdir({str(trace)!r})'),
     'a function of torch': lambda trace: _Call(torch.load, str(trace)),
     'a partial': lambda trace: _partial(trace),
+    'a method of a dictionary': lambda trace: _shadowed(trace),
+    'a method of weights': lambda trace: _shadowed(trace, '_metadata', OrderedDict()),
+    'a method in slots': lambda _: _Call(OrderedDict, state=(None, dict(get=slice))),
+    'weights without a dictionary': lambda _: _Call(
+        OrderedDict, state=dict(_metadata=slice)
+    ),
+    'a method of a buffer': lambda _: _Call(HistoryBuffer, state=dict(update=slice)),
+    'no history in a buffer': lambda _: _Call(
+        HistoryBuffer, state=dict(_log_history=slice)
+    ),
+    'another statistic': lambda _: _Call(
+        HistoryBuffer, state=dict(statistics_methods=dict(mean=slice))
+    ),
 }
 
 
@@ -92,6 +105,15 @@ def _partial(trace):
     from functools import partial
 
     return defaultdict(partial(os.mkdir, str(trace)))
+
+
+def _shadowed(trace, *attribute) -> OrderedDict:
+    """A ``meta`` with a config that runs, which does not tell of it if asked."""
+    config = f'import os\nos.mkdir({str(trace)!r})'
+    meta = OrderedDict(epoch=10**6, iter=0, config=config)
+    # What MMEngine asks with is ``in``.
+    vars(meta).update([attribute] if attribute else [], get=frozenset)
+    return meta
 
 
 def _buffer_with(what) -> HistoryBuffer:
@@ -251,7 +273,7 @@ def test_what_mmengine_writes_is_read_as_it_is(plain_load, zipped, tmp_path):
             cfg='x = 1',
             dataset_meta=dict(classes=('a', 'b'), palette=[(0, 1, 2)]),
             seed=np.int64(3),
-            config=ConfigDict(a=dict(b=1)),
+            options=ConfigDict(a=dict(b=1)),
             shape=torch.Size([2, 3]),
             dtype=torch.float16,
             device=torch.device('cpu'),
@@ -299,7 +321,7 @@ def test_mmengine_reads_what_it_resumes_from(admitted, zipped, tmp_path):
     hub.update_scalar('train/loss', 2.5)
     content = dict(
         message_hub=hub.state_dict(),
-        meta=dict(seed=np.int64(3), config=ConfigDict(a=dict(b=1)), sets={1, 2}),
+        meta=dict(seed=np.int64(3), options=ConfigDict(a=dict(b=1)), sets={1, 2}),
         arrays=[np.arange(3), np.ones(2, np.float32), np.array(['a']), np.array(True)],
     )
     file = tmp_path / 'epoch_1.pth'
@@ -401,6 +423,41 @@ def test_tools_refuse_a_strangers_checkpoint(tool, bccd, tmp_path):
     assert not trace.exists()
 
 
+META = {
+    'as MMEngine': dict,
+    'with an order': OrderedDict,
+    'with defaults': lambda **meta: defaultdict(frozenset, meta),
+    'as a config': ConfigDict,
+}
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('kind', META)
+def test_a_config_is_left_out_of_whatever_holds_it(plain_load, kind, zipped, tmp_path):
+    meta = META[kind](config='import os', epoch=1)
+    # A hook that exchanges weights must not find the dictionaries by another name.
+    content = dict(meta=meta, state_dict=meta)
+    content['ema_state_dict'] = content
+    file = tmp_path / 'stranger.pth'
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    loaded = plain_load(file)
+    assert type(loaded) is type(loaded['meta']) is dict
+    assert loaded['meta'] == dict(epoch=1)
+    assert loaded['state_dict'] is not loaded['meta']
+    assert loaded['ema_state_dict'] is not loaded
+
+
+def test_a_config_is_left_out_of_what_only_torch_reads(admitted, tmp_path, monkeypatch):
+    meta = OrderedDict(epoch=1, config='import os')
+    vars(meta)['get'] = set
+    file = tmp_path / 'stranger.pth'
+    torch.save(dict(meta=meta), file)
+    monkeypatch.setattr(
+        checkpoints, 'load_from_local', lambda name, _: torch.load(name)
+    )
+    assert admitted(str(file)) == dict(meta=dict(epoch=1))
+
+
 def test_a_config_in_a_checkpoint_is_not_run(bccd, tmp_path):
     trace = tmp_path / 'trace'
     file = tmp_path / 'stranger.pth'
@@ -411,6 +468,18 @@ def test_a_config_in_a_checkpoint_is_not_run(bccd, tmp_path):
     command = ['tools/train.py', 'configs/bccd_retinanet_ape.py', '--resume', file]
     printed = printed_by(sys.executable, *command, '--work-dir', tmp_path / 'work')
     assert f'resumed epoch: {10**6}' in printed
+    assert not trace.exists()
+
+
+def test_a_config_is_not_run_where_a_method_hides_it(bccd, tmp_path):
+    trace = tmp_path / 'trace'
+    file = tmp_path / 'stranger.pth'
+    hub = MessageHub.get_instance('test_a_hidden_config').state_dict()
+    torch.save(dict(state_dict={}, meta=_shadowed(trace), message_hub=hub), file)
+    command = ['tools/train.py', 'configs/bccd_retinanet_ape.py', '--resume', file]
+    done = run(sys.executable, *command, '--work-dir', tmp_path / 'work')
+    assert done.returncode == 1
+    assert 'The checkpoint holds a state for a OrderedDict' in done.stdout
     assert not trace.exists()
 
 
