@@ -4,6 +4,8 @@
 # Many hosts: run it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT set.
 # MAX_RESTARTS=3: where a process or a host dies, all are started again up to three
 # times, and go on from the last checkpoint (as --resume, from the start too).
+# A --resume PATH counts until the work dir has a checkpoint written after it.
+# JOIN_TIMEOUT=3600: the seconds that hosts wait for each other (86400, a day).
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -39,6 +41,6 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
   --rdzv_backend=c10d \
   --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:$port" \
   --rdzv_id="${RUN_ID:-ape_mmdet}" \
-  --rdzv_conf="is_host=$is_host" \
+  --rdzv_conf="is_host=$is_host,join_timeout=${JOIN_TIMEOUT:-86400}" \
   ${LOCAL_ADDR:+--local_addr="$LOCAL_ADDR"} \
   "$tools/train.py" "${positional[@]}" --launcher pytorch "$@"

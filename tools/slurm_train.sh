@@ -3,6 +3,7 @@
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [flags of tools/train.py]
 # MAX_RESTARTS=3: where a process or a node dies, all are started again up to three
 # times, and go on from the last checkpoint (as --resume, from the start too).
+# A --resume PATH counts until the work dir has a checkpoint written after it.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -22,6 +23,8 @@ restarts=${MAX_RESTARTS:-0}
 if [ "$restarts" -gt 0 ]; then
   positional+=(--resume)
 fi
+# As torchrun says it to tools/train.py.
+export TORCHELASTIC_MAX_RESTARTS=$restarts
 
 # SRUN_ARGS holds several arguments, so it is split into words.
 # shellcheck disable=SC2086
@@ -48,8 +51,6 @@ while [ "$status" -ne 0 ] && [ "$restarts" -gt 0 ] &&
   [ "$status" -ne 130 ] && [ "$status" -ne 143 ]; do
   echo "Training ended with status $status: $restarts restarts left" >&2
   restarts=$((restarts - 1))
-  # As torchrun says it: go on from the work dir, whatever --resume names.
-  export TORCHELASTIC_RESTART_COUNT=$((${TORCHELASTIC_RESTART_COUNT:-0} + 1))
   status=0
   train "$@" || status=$?
 done

@@ -8,12 +8,15 @@ protection where it fails; OpenMMLab's, with torch 2.6 or newer, fails. Here suc
 calls are let through, and nothing else.
 """
 
+import errno
 import os
 import pickle
 import re
+import time
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -53,50 +56,107 @@ PLAIN = {
 NUMBERS_OR_TEXT = re.compile(r'[biufcSU]\d+')
 # What has torch.load read a file as before 2.6, where no call says how.
 TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-# Names of the checkpoints that training writes to go on from.
-WRITTEN = re.compile(r'(epoch|iter)_(\d+)\.pth')
+# How MMEngine names the checkpoints that training writes to go on from.
+NAMES = ('epoch_{}.pth', 'iter_{}.pth')
+# How it writes the time in them, which a copy does not change.
+TIME = '%Y%m%d_%H%M%S'
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
 
 
-def find_checkpoints(work_dir: str | Path) -> list[Path]:
+class _Refused(UserError):
+    """A checkpoint holds more than tensors and plain data."""
+
+
+def find_checkpoints(
+    work_dir: str | Path, hook: Mapping[str, Any] | None = None
+) -> list[Path]:
     """What training wrote to go on from, the newest first.
 
-    They go by their numbers, not by their times, which a copy changes. First come
-    those up to the one that MMEngine notes as its last, and what was written after
-    the note. Others with higher numbers are of a longer training before, in the
-    same folder. Without the note, the highest number is the newest.
+    They go by their numbers, not by the times of the files, which a copy changes.
+    First come those up to the one that MMEngine notes as its last. Others with higher
+    numbers are of a longer training before, in the same folder; but for the next,
+    where it says itself that it was written later: a training may be killed between
+    a checkpoint and its note. Without the note, the highest number is the newest.
 
     Not what was made of it later, such as ``epoch_6_calibrated.pth``.
+
+    Args:
+        work_dir: Of the training.
+        hook: Settings of the hook that writes them: ``out_dir``, ``filename_tmpl``.
+
+    Raises:
+        UserError: The one that is noted is elsewhere, or cannot be read now.
     """
-    folder = Path(work_dir)
+    hook = hook or {}
     written = {}
-    for file in folder.glob('*.pth'):
-        if match := WRITTEN.fullmatch(file.name):
-            written[file] = match[1], int(match[2])
-    last_kind, last_number, noted = _noted_last(folder)
-    times = {file: file.stat().st_mtime_ns for file in written}
+    for folder in _folders(work_dir, hook.get('out_dir')):
+        for file in folder.glob('*'):
+            if (step := _step(file.name, hook)) and file.is_file():
+                written[file] = step
+    noted = _noted_last(work_dir)
+    kind, last = _step(os.path.basename(noted), hook) or ('', 0)
+    if noted and (kind, last) not in written.values() and _is_there(noted):
+        raise UserError(
+            f'The work dir {work_dir} notes {noted} as its last checkpoint, which is '
+            'not where this config writes them, or not under such a name. Set '
+            'default_hooks.checkpoint (out_dir, filename_tmpl) as it was, or name '
+            'what to go on from: --resume PATH. To begin anew, use another work dir '
+            'or remove last_checkpoint in this one.'
+        )
     latest: dict[str, int] = {}
-    for file, (kind, _) in written.items():
-        latest[kind] = max(latest.get(kind, 0), times[file])
+    for file, (its_kind, _) in written.items():
+        time_of_file = file.stat().st_mtime_ns
+        latest[its_kind] = max(latest.get(its_kind, 0), time_of_file)
 
-    def order(file: Path) -> tuple[bool, int, int]:
-        kind, number = written[file]
-        # A training may be killed between a checkpoint and its note.
-        of_last = number <= last_number or times[file] > noted
-        return kind == last_kind and of_last, latest[kind], number
+    def order(file: Path) -> tuple:
+        its_kind, number = written[file]
+        beyond = its_kind == kind and number > last
+        # Beyond the last one, those near it are the more likely to be of its training.
+        rank = -number if beyond else number
+        of_last = its_kind == kind and not beyond
+        is_noted = os.path.abspath(file) == os.path.abspath(noted)
+        return (of_last, its_kind == kind, latest[its_kind], rank, is_noted)
 
-    return sorted(written, key=order, reverse=True)
+    found = sorted(written, key=order, reverse=True)
+    steps = [written[file] for file in found]
+    if (kind, last) in steps:
+        following = [step for step in steps if step[0] == kind and step[1] > last]
+        if following:
+            after = found[steps.index(min(following))]
+            if time_written(after) >= time_written(found[0]):
+                found.remove(after)
+                found.insert(0, after)
+    return found
 
 
-def _noted_last(folder: Path) -> tuple[str, int, int]:
-    """Kind and number of what MMEngine notes as its last, and when; else no kind."""
-    note = folder / 'last_checkpoint'
-    if not note.is_file():
-        return '', 0, 0
-    path = note.read_text(errors='replace').strip()
-    match = WRITTEN.fullmatch(os.path.basename(path))
-    return (match[1], int(match[2]), note.stat().st_mtime_ns) if match else ('', 0, 0)
+def _folders(work_dir: str | Path, out_dir: str | Path | None) -> set[Path]:
+    """Where the checkpoint hook writes, and wrote before it was given an out_dir."""
+    folders = {Path(work_dir)}
+    work_dir = os.path.abspath(work_dir)
+    if out_dir is not None and str(out_dir) != work_dir:
+        folders.add(Path(out_dir, os.path.basename(work_dir)))
+    return folders
+
+
+def _step(name: str, hook: Mapping[str, Any]) -> tuple[str, int] | None:
+    """How a checkpoint is named, and the epoch or iteration in its name."""
+    for kind in {*NAMES, hook.get('filename_tmpl') or NAMES[0]}:
+        for digits in re.findall('[0-9]+', name):
+            if kind.format(int(digits)) == name:
+                return kind, int(digits)
+    return None
+
+
+def _noted_last(work_dir: str | Path) -> str:
+    """Path of what MMEngine notes as its last checkpoint, or nothing."""
+    note = Path(work_dir, 'last_checkpoint')
+    return note.read_text(errors='replace').strip() if note.is_file() else ''
+
+
+def _is_there(path: str) -> bool:
+    """Whether a checkpoint exists, as far as can be seen from here."""
+    return '://' in path or os.path.exists(path)
 
 
 def is_whole(file: Path) -> bool:
@@ -104,20 +164,66 @@ def is_whole(file: Path) -> bool:
 
     torch does not look at the checksums. Formats of torch before 1.6 have none. What
     :func:`refuse_code` refuses is whole all the same.
+
+    Raises:
+        UserError: The machine cannot read it now, which tells nothing of the file.
     """
     try:
-        with file.open('rb') as stream:
-            is_archive = stream.read(2) == b'PK'
-        if is_archive:
-            with zipfile.ZipFile(file) as archive:
-                if archive.testzip() is not None:
-                    return False
-        _plain(torch.load)(file, map_location='cpu')
-    except UserError:
+        with _readable_now(file):
+            with file.open('rb') as stream:
+                is_archive = stream.read(2) == b'PK'
+            if is_archive:
+                with zipfile.ZipFile(file) as archive:
+                    if archive.testzip() is not None:
+                        return False
+            _plain(torch.load)(file, map_location='cpu')
+    except _Refused:
         return True
+    except UserError:
+        raise
     except Exception:  # A damaged file can raise anything.
         return False
     return True
+
+
+def time_written(file: Path) -> str:
+    """When a checkpoint was written, as texts that sort: by its own word, if it says.
+
+    Raises:
+        UserError: As :func:`is_whole`.
+    """
+    try:
+        with _readable_now(file):
+            loaded = _plain(torch.load)(file, map_location='cpu')
+        told = loaded['meta']['time']
+        time.strptime(told, TIME)
+        return told
+    except _Refused:
+        pass
+    except UserError:
+        raise
+    except Exception:  # Damaged, or not of MMEngine.
+        pass
+    return time.strftime(TIME, time.localtime(file.stat().st_mtime))
+
+
+@contextmanager
+def _readable_now(file: Path) -> Iterator[None]:
+    """Have what fails by the machine, and not by the file, told as such."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError):
+            # Python seeks before the beginning of a file that is cut short: EINVAL.
+            of_machine = error.errno not in (None, errno.EINVAL)
+        else:  # Of a lack of memory, torch tells in words.
+            of_machine = isinstance(error, MemoryError) or 'allocate mem' in str(error)
+        if not of_machine:
+            raise
+        raise UserError(
+            f'{file} cannot be read just now: {error or "out of memory"}. That says '
+            'nothing of the checkpoint: try again when the machine can read it.'
+        ) from error
 
 
 def guard_loading(trusted: bool) -> None:
@@ -149,7 +255,7 @@ def admit_training_state() -> None:
 def _load_from_local(filename: str, map_location: Any = None) -> Any:
     try:
         return _plain(torch.load)(os.path.expanduser(filename), map_location)
-    except UserError:
+    except _Refused:
         return _without_config(load_from_local(filename, map_location))
 
 
@@ -340,8 +446,8 @@ class _PlainPickle:
         return _PlainUnpickler(file, **options).load()
 
 
-def _refusal(what: str) -> UserError:
-    return UserError(
+def _refusal(what: str) -> _Refused:
+    return _Refused(
         f'The checkpoint holds {what}, which is neither a tensor nor plain data: '
         'to load it could run code of whoever made it. Nothing was run. If you '
         'trust where the file comes from, add --trust-checkpoint.'

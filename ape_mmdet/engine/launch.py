@@ -16,7 +16,12 @@ from mmengine.runner import Runner
 
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import add_trust_checkpoint
-from ape_mmdet.engine.checkpoints import find_checkpoints, guard_loading, is_whole
+from ape_mmdet.engine.checkpoints import (
+    find_checkpoints,
+    guard_loading,
+    is_whole,
+    time_written,
+)
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
 
@@ -26,8 +31,9 @@ RANK_VARIABLES = {
     'slurm': 'SLURM_PROCID',
     'mpi': 'OMPI_COMM_WORLD_RANK',
 }
-# How often the processes were started again: torchrun's, and tools/slurm_train.sh's.
-RESTARTS = 'TORCHELASTIC_RESTART_COUNT'
+# How often processes may be started again (torchrun's, and tools/slurm_train.sh's),
+# and how often Slurm started the job again. The same for all of them, on all hosts.
+RESTARTS = ('TORCHELASTIC_MAX_RESTARTS', 'SLURM_RESTART_COUNT')
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -215,32 +221,43 @@ def _use_amp(config: Config) -> None:
 def _resume(config: Config, checkpoint: str) -> None:
     """Go on from a checkpoint, or from the newest whole one of the work dir.
 
+    Started again, the command line still names what the first start went on from. No
+    process can tell by itself whether others were started before: where they may be
+    started again, the one that was written later counts.
+
     With nothing to go on from, the weights of ``load_from`` are still begun with.
     """
-    named = None if checkpoint == 'auto' else checkpoint
-    restarted = int(os.environ.get(RESTARTS, '0')) > 0
-    # Started again, the command line still names what the first start went on from.
-    newest = _newest_whole_checkpoint(config) if restarted or not named else None
-    found = newest or named
+    found = None if checkpoint == 'auto' else checkpoint
+    if not found or any(int(os.environ.get(name) or 0) for name in RESTARTS):
+        newest = _newest_whole_checkpoint(config)
+        if newest and (not found or _is_newer(newest, Path(found))):
+            found = str(newest)
+        if is_main_process(config.launcher):
+            print(
+                f'Going on from {found}'
+                if found
+                else f'No checkpoint to go on from in {config.work_dir}'
+            )
     # Without one, MMEngine would look for what was written last, whole or not.
     config.resume = found is not None
     if found:
         config.load_from = found
 
 
-def _newest_whole_checkpoint(config: Config) -> str | None:
-    found = find_checkpoints(config.work_dir)
+def _is_newer(file: Path, named: Path) -> bool:
+    """Whether a checkpoint was written after one that is named, URLs being old."""
+    return not named.is_file() or time_written(file) > time_written(named)
+
+
+def _newest_whole_checkpoint(config: Config) -> Path | None:
+    hook = config.get('default_hooks', {}).get('checkpoint')
+    found = find_checkpoints(config.work_dir, hook)
     whole = next((file for file in found if is_whole(file)), None)
     if is_main_process(config.launcher):
         damaged = found[: found.index(whole)] if whole else found
         for file in damaged:
             print(f'{file} is damaged and left alone')
-        print(
-            f'Going on from {whole}'
-            if whole
-            else f'No checkpoint to go on from in {config.work_dir}'
-        )
-    return str(whole) if whole else None
+    return whole
 
 
 def _scale_lr(config: Config) -> None:

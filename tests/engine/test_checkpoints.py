@@ -1,5 +1,6 @@
 """Checkpoints load as data; what would run code is refused and does not run."""
 
+import errno
 import io
 import os
 import pickle
@@ -540,6 +541,35 @@ def test_what_is_refused_is_whole(tmp_path):
     assert not (tmp_path / 'trace').exists()
 
 
+FAILURES = {
+    'disk': OSError(errno.EIO, 'Input/output error'),
+    'network': OSError(errno.ESTALE, 'Stale file handle'),
+    'permission': PermissionError(errno.EACCES, 'Permission denied'),
+    'memory': MemoryError(),
+    'memory of torch': RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.mark.parametrize('place', ['open', 'zipfile', 'torch'])
+@pytest.mark.parametrize('failure', FAILURES)
+def test_what_cannot_be_read_just_now_is_not_called_damaged(
+    honest, failure, place, monkeypatch
+):
+    file, _ = honest
+
+    def fail(*_, **__):
+        raise FAILURES[failure]
+
+    if place == 'open':
+        monkeypatch.setattr(type(file), 'open', fail)
+    elif place == 'zipfile':
+        monkeypatch.setattr(zipfile.ZipFile, 'testzip', fail)
+    else:
+        monkeypatch.setattr(torch, 'load', fail)
+    with pytest.raises(UserError, match=f'{file} cannot be read just now'):
+        checkpoints.is_whole(file)
+
+
 def _touch(folder, *names) -> None:
     """Make empty files, each newer than those before."""
     for time, name in enumerate(names):
@@ -547,8 +577,17 @@ def _touch(folder, *names) -> None:
         os.utime(folder / name, (time, time))
 
 
-def _found(folder) -> list[str]:
-    return [file.name for file in checkpoints.find_checkpoints(folder)]
+def _write(folder, *names) -> None:
+    """Checkpoints, each written later than those before; files of one time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for second, name in enumerate(names, 10):
+        meta = dict(time=f'20200101_1200{second}')
+        torch.save(dict(meta=meta), folder / name)
+        os.utime(folder / name, (0, 0))
+
+
+def _found(folder, **hook) -> list[str]:
+    return [file.name for file in checkpoints.find_checkpoints(folder, hook)]
 
 
 def test_a_copy_is_gone_on_from_by_numbers(tmp_path):
@@ -565,13 +604,65 @@ def test_a_longer_training_before_in_the_same_folder_is_not_gone_on_from(tmp_pat
     assert _found(tmp_path)[:2] == ['epoch_2.pth', 'epoch_1.pth']
 
 
+def test_nor_is_it_where_a_copy_has_given_its_files_new_times(tmp_path):
+    longer = ['epoch_3.pth', 'epoch_24.pth']
+    _write(tmp_path, *longer, 'epoch_1.pth', 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
+    os.utime(tmp_path / 'last_checkpoint', (0, 0))
+    for name in longer:
+        os.utime(tmp_path / name, (100, 100))
+    # Where none of the last training is whole, those near to it come first.
+    assert _found(tmp_path) == ['epoch_2.pth', 'epoch_1.pth', *longer]
+
+
 def test_what_was_written_when_a_kill_kept_it_from_being_noted_is_the_newest(tmp_path):
-    _touch(tmp_path, 'epoch_9.pth', 'epoch_1.pth', 'epoch_2.pth')
+    """Whatever a copy made of the times of files."""
+    _write(tmp_path, 'epoch_9.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
-    noted = (tmp_path / 'last_checkpoint').stat().st_mtime_ns
-    _touch(tmp_path, 'epoch_3.pth')
-    os.utime(tmp_path / 'epoch_3.pth', ns=(noted + 1, noted + 1))
-    assert _found(tmp_path)[0] == 'epoch_3.pth'
+    newest = ['epoch_3.pth', 'epoch_2.pth', 'epoch_1.pth', 'epoch_9.pth']
+    assert _found(tmp_path) == newest
+    # One that does not say when it was written, by the time of its file.
+    torch.save({}, tmp_path / 'epoch_3.pth')
+    assert _found(tmp_path) == newest
+    os.utime(tmp_path / 'epoch_3.pth', (0, 0))
+    assert _found(tmp_path)[0] == 'epoch_2.pth'
+
+
+def test_of_one_that_replaces_the_last_before_it_is_noted(tmp_path):
+    """With max_keep_ckpts=1 the one that is noted is removed first."""
+    _write(tmp_path, 'epoch_9.pth', 'epoch_3.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert _found(tmp_path) == ['epoch_3.pth', 'epoch_9.pth']
+
+
+def test_checkpoints_are_found_where_the_hook_writes_them(tmp_path):
+    """And those from before it wrote there, under the name it gave them then."""
+    work_dir = tmp_path / 'work'
+    _write(work_dir, 'epoch_1.pth', 'epoch_2.pth')
+    big = tmp_path / 'big'
+    _write(big / 'work', 'epoch_2.pth', 'epoch_3.pth', 'round-4-7.ckpt', 'best-7.ckpt')
+    found = checkpoints.find_checkpoints(work_dir, dict(out_dir=str(big)))
+    assert [file.name for file in found] == [f'epoch_{n}.pth' for n in (3, 2, 2, 1)]
+    (work_dir / 'last_checkpoint').write_text(str(big / 'work' / 'epoch_2.pth'))
+    found = checkpoints.find_checkpoints(work_dir, dict(out_dir=str(big)))
+    assert big / 'work' / 'epoch_2.pth' in found[:2]
+    (work_dir / 'last_checkpoint').write_text(str(big / 'work' / 'round-4-7.ckpt'))
+    hook = dict(out_dir=big, filename_tmpl='round-4-{}.ckpt')
+    assert _found(work_dir, **hook)[0] == 'round-4-7.ckpt'
+
+
+@pytest.mark.parametrize('kind', ['file', 'folder', 'URL'])
+def test_a_last_checkpoint_that_is_not_found_is_told(tmp_path, kind):
+    _write(tmp_path / 'work', 'epoch_1.pth')
+    noted = tmp_path / 'elsewhere' / 'epoch_2.pth'
+    if kind == 'file':
+        _write(noted.parent, noted.name)
+    else:
+        noted.mkdir(parents=True)
+    told = f's3://bucket/{noted.name}' if kind == 'URL' else str(noted)
+    (tmp_path / 'work' / 'last_checkpoint').write_text(told)
+    with pytest.raises(UserError, match=f'notes {told} as its last checkpoint'):
+        _found(tmp_path / 'work')
 
 
 def test_what_was_made_of_a_checkpoint_later_is_not_gone_on_from(tmp_path):

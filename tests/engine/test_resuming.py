@@ -162,14 +162,42 @@ def test_with_nothing_to_go_on_from_pretrained_weights_are_kept(tmp_path, capsys
     assert f'No checkpoint to go on from in {tmp_path}' in capsys.readouterr().out
 
 
-def test_started_again_the_newest_wins_over_the_one_named(tmp_path, monkeypatch):
-    named = str(tmp_path / 'other' / 'epoch_5.pth')
+@pytest.mark.parametrize('variable', launch.RESTARTS)
+def test_what_may_be_started_again_goes_on_from_what_is_newer(
+    tmp_path, monkeypatch, variable
+):
+    """On each host alike: none knows how often the others were started."""
+    for name in launch.RESTARTS:
+        monkeypatch.delenv(name, raising=False)
+    named, before, after = (
+        tmp_path / folder / 'epoch_5.pth' for folder in ('named', 'before', 'after')
+    )
+    for file, written in ((before, 10), (named, 11), (after, 12)):
+        file.parent.mkdir()
+        torch.save(dict(meta=dict(time=f'20200101_1200{written}')), file)
+    for restarts in ('0', '3'):
+        monkeypatch.setenv(variable, restarts)
+        for work_dir in (tmp_path, before.parent):
+            assert _chosen(work_dir, str(named)) == (True, str(named))
+        # Without restarts, who names a checkpoint may be going back to it.
+        newest = named if restarts == '0' else after
+        assert _chosen(after.parent, str(named)) == (True, str(newest))
+    url = 'https://example.com/epoch_5.pth'
+    assert _chosen(tmp_path, url) == (True, url)
+    assert _chosen(after.parent, url) == (True, str(after))
+
+
+def test_checkpoints_are_gone_on_from_where_the_hook_writes_them(tmp_path, capsys):
     work_dir = tmp_path / 'work'
-    work_dir.mkdir()
-    newest = work_dir / 'epoch_9.pth'
-    monkeypatch.setenv(launch.RESTARTS, '1')
-    assert _chosen(work_dir, named) == (True, named)
-    torch.save({}, newest)
-    assert _chosen(work_dir, named) == (True, str(newest))
-    monkeypatch.setenv(launch.RESTARTS, '0')
-    assert _chosen(work_dir, named) == (True, named)
+    elsewhere = tmp_path / 'big' / 'work' / 'round-03.pth'
+    for folder in (work_dir, elsewhere.parent):
+        folder.mkdir(parents=True)
+    torch.save({}, elsewhere)
+    (work_dir / 'last_checkpoint').write_text(str(elsewhere))
+    hook = dict(out_dir=str(tmp_path / 'big'), filename_tmpl='round-{:02d}.pth')
+    hooks = dict(checkpoint=hook)
+    found = _chosen(work_dir, 'auto', default_hooks=hooks)
+    assert found == (True, str(elsewhere))
+    with pytest.raises(UserError, match=f'notes {elsewhere} as its last'):
+        _chosen(work_dir, 'auto')
+    assert _chosen(work_dir, str(elsewhere)) == (True, str(elsewhere))

@@ -304,7 +304,7 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
     fake = tmp_path / 'srun'
     fake.write_text(
         f'#!/bin/bash\nset -- {" ".join(map(str, statuses))} -- "$@"\n'
-        f'echo "${{@: -3}} ${{TORCHELASTIC_RESTART_COUNT:-0}}" >> {count}\n'
+        f'echo "${{@: -3}} ${{TORCHELASTIC_MAX_RESTARTS:-0}}" >> {count}\n'
         f'n=$(wc -l < {count})\nexit "${{!n}}"\n'
     )
     fake.chmod(0o755)
@@ -322,8 +322,8 @@ def test_slurm_starts_again_what_died(tmp_path, statuses, restarts, expected):
     started = count.read_text().splitlines()
     assert len(started) == len(statuses)
     assert all(('--resume' in line) == (restarts > 0) for line in started)
-    # By which tools/train.py goes on from the work dir, whatever --resume names.
-    assert [int(line[-1]) for line in started] == list(range(len(statuses)))
+    # By which tools/train.py goes on from what is newer than --resume PATH.
+    assert all(int(line[-1]) == restarts for line in started)
 
 
 def test_slurm_does_not_start_again_what_ctrl_c_ended(tmp_path):
@@ -376,6 +376,20 @@ def test_trainings_of_one_host_do_not_meet_and_those_of_two_do(echoed):
     assert '--master_port' not in echoed('dist_test').stdout
     hosts = echoed('dist_train', NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
     assert '--rdzv_endpoint=10.0.0.1:29500 ' in hosts.stdout
+
+
+def test_hosts_wait_for_each_other(echoed):
+    conf = r'--rdzv_conf=is_host=(true|false),join_timeout=(\d+) '
+    assert re.findall(conf, echoed('dist_train').stdout) == [('true', '86400')]
+    second = echoed('dist_train', NODE_RANK='1', JOIN_TIMEOUT='60').stdout
+    assert re.findall(conf, second) == [('false', '60')]
+
+
+def test_a_host_that_nobody_joins_gives_up_when_it_is_told_to():
+    variables = dict(NNODES='2', PORT='29791', JOIN_TIMEOUT='2', PYTHON=sys.executable)
+    command = ['bash', 'tools/dist_train.sh', 'config.py', '1']
+    done = run(*command, env=os.environ | variables)
+    assert done.returncode != 0 and 'RendezvousTimeoutError' in done.stdout
 
 
 def test_a_port_that_another_training_has_is_told(echoed):
