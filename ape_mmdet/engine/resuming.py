@@ -6,6 +6,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ape_mmdet.engine.errors import UserError, shortened
 
+# Where the message hub, which checkpoints hold, keeps the epoch validated last.
+VALIDATED = 'validated_epoch'
+
 
 class SameStartHook(Hook):
     """Refuses to go on where processes, or schedules, would be out of step.
@@ -55,7 +58,8 @@ class DueValidationHook(Hook):
 
     The checkpoint of an epoch is written before its validation: a training that
     was killed in between would never know how good that epoch was, and might
-    keep another one as the best.
+    keep another one as the best. Where the epoch is the best, the checkpoint is
+    written once more, and says that there is nothing left to validate.
     """
 
     # After the CheckpointHook, which has to know where the best one goes.
@@ -65,6 +69,9 @@ class DueValidationHook(Hook):
         """Run the validation that the last epoch was due, as the loop decides it."""
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop) or runner.val_loop is None:
+            return
+        # A second time would be one too many for a schedule by its figures.
+        if runner.message_hub.get_info(VALIDATED) == loop.epoch:
             return
         loop._decide_current_val_interval()
         ended = loop.epoch > 0 and loop.epoch >= loop.val_begin

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from ape_mmdet.engine.checkpoints import admit_training_state
 from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.resuming import VALIDATED
 
 BACKEND = 'whole_files'
 
@@ -83,6 +84,11 @@ class WholeCheckpointHook(CheckpointHook):
                 metric: path if self._is_own_best(path) else None
                 for metric, path in self._best.items()
             }
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Note that the epoch was validated, then save it where it is the best."""
+        runner.message_hub.update_info(VALIDATED, runner.epoch)
+        super().after_val_epoch(runner, metrics)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Write the best checkpoints that are new, then remove those they replace."""

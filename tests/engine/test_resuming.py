@@ -50,7 +50,15 @@ class KilledInValidation(Hook):
             raise KeyboardInterrupt
 
 
-def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) -> Runner:
+class KilledInTraining(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if (runner.epoch, batch_idx) == (2, 1):
+            raise KeyboardInterrupt
+
+
+def train(
+    work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=(), rule='greater'
+) -> Runner:
     """Train with launch.train's hooks, from the newest checkpoint of the work dir."""
     config = Config(dict(work_dir=str(work_dir), launcher='none'))
     launch._resume(config, 'auto')
@@ -72,7 +80,7 @@ def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) ->
         param_scheduler=schedule,
         default_hooks=dict(
             checkpoint=dict(
-                type='CheckpointHook', interval=1, save_best='score', rule='greater'
+                type='WholeCheckpointHook', interval=1, save_best='score', rule=rule
             )
         ),
         load_from=config.get('load_from'),
@@ -95,8 +103,7 @@ def test_a_validation_that_was_killed_is_made_up_for(tmp_path, epoch):
         train(interrupted, 3, hooks=[KilledInValidation(epoch)])
     runner = train(interrupted, 3)
     whole = train(tmp_path / 'whole', 3)
-    # Where it is not known whether one was killed, it is made twice.
-    assert list(dict.fromkeys(_scores(runner))) == _scores(whole)
+    assert _scores(runner) == _scores(whole)
     assert (interrupted / 'best_score_epoch_1.pth').exists()
     best = [each.message_hub.get_info('best_score') for each in (runner, whole)]
     assert best[0] == best[1] == max(_scores(whole))
@@ -109,6 +116,23 @@ def _scores(runner: Runner) -> list[float]:
 
 def test_without_an_epoch_behind_it_nothing_is_validated(tmp_path):
     assert len(_scores(train(tmp_path, 1))) == 1
+
+
+@pytest.mark.parametrize('best', ['first', 'last'])
+def test_a_schedule_by_the_score_takes_each_epoch_once(tmp_path, best):
+    """Whether the epoch that training goes on from is the best, or another."""
+    rule = 'greater' if best == 'first' else 'less'
+    plateau = dict(
+        type='ReduceOnPlateauLR', monitor='score', rule='less', patience=0, factor=0.1
+    )
+    options = dict(schedule=[plateau], rule=rule)
+    whole = train(tmp_path / 'whole', 5, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'cut', 5, hooks=[KilledInTraining()], **options)
+    resumed = train(tmp_path / 'cut', 5, **options)
+    assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    assert resumed.model.weight.equal(whole.model.weight)
+    assert _scores(resumed) == _scores(whole)
 
 
 CONVERTED = dict(
