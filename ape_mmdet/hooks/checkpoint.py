@@ -58,7 +58,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     It removes nothing but what training wrote to its own folder, whatever the
     checkpoint says that training goes on from, and the best checkpoint only when
-    the next one is written.
+    the next one is written. In checkpoints is the config of the training that
+    wrote them, and whether their epoch was validated before.
 
     Args:
         *args: Those of ``CheckpointHook``.
@@ -76,6 +77,9 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take over from the checkpoint what may be removed later."""
         info = runner.message_hub.runtime_info
+        # MMEngine takes over that of the checkpoint, and its inferencer runs it.
+        info['cfg'] = runner.cfg.pretty_text
+        info['experiment_name'] = runner.experiment_name
         if 'keep_ckpt_ids' in info:
             info['keep_ckpt_ids'] = _numbers(info['keep_ckpt_ids'])
         super().before_train(runner)
