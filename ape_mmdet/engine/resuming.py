@@ -1,8 +1,13 @@
 """What a training that goes on from a checkpoint does before its first iteration."""
 
+import zlib
+
+import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ape_mmdet.engine.errors import UserError, shortened
 
@@ -21,8 +26,9 @@ class SameStartHook(Hook):
         checkpoint: What this process goes on from; None to begin anew.
 
     Raises:
-        UserError: On all processes: they start at different iterations, or the
-            checkpoint's schedule does not fit the length of an epoch here.
+        UserError: On all processes: they start at different iterations or with
+            different weights, or the checkpoint's schedule does not fit the length
+            of an epoch here.
     """
 
     # Before the others, which wait for each other or overwrite what was resumed.
@@ -38,8 +44,9 @@ class SameStartHook(Hook):
             _check_epoch_length(runner)
 
     def _check_processes(self, runner: Runner) -> None:
-        choices: dict[tuple[int, int], str] = {}
-        starts = all_gather_object(((runner.epoch, runner.iter), self.checkpoint))
+        choices: dict[tuple[int, int, int], str] = {}
+        reached = runner.epoch, runner.iter, _checksum(runner.model)
+        starts = all_gather_object((reached, self.checkpoint))
         for rank, (reached, checkpoint) in enumerate(starts):
             start = checkpoint or 'the beginning'
             choices.setdefault(reached, f'process {rank} from {start}')
@@ -80,6 +87,18 @@ class DueValidationHook(Hook):
         ):
             runner.logger.info(f'Validating epoch {loop.epoch} before going on')
             runner.val_loop.run()
+
+
+def _checksum(model: nn.Module) -> int:
+    """Number that tells weights apart, where each process holds all of them."""
+    if not isinstance(model, DistributedDataParallel):
+        return 0
+    checksum = 0
+    for parameter in model.parameters():
+        # By their bytes: NaN does not equal itself, and NumPy knows no bfloat16.
+        values = parameter.detach().cpu().contiguous().flatten()
+        checksum = zlib.crc32(values.view(torch.uint8).numpy().data, checksum)
+    return checksum
 
 
 def _check_epoch_length(runner: Runner) -> None:

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
 from processes import in_processes
 from torch import nn
@@ -16,6 +16,7 @@ from torch import nn
 from ape_mmdet.engine import launch
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
+from ape_mmdet.hooks import WholeCheckpointHook
 
 NUM_SAMPLES = 4
 
@@ -79,9 +80,7 @@ def train(
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         param_scheduler=schedule,
         default_hooks=dict(
-            checkpoint=dict(
-                type='WholeCheckpointHook', interval=1, save_best='score', rule=rule
-            )
+            checkpoint=WholeCheckpointHook(interval=1, save_best='score', rule=rule)
         ),
         load_from=config.get('load_from'),
         resume=config.resume,
@@ -157,20 +156,39 @@ def test_epochs_of_another_length_are_told(tmp_path):
 
 def _start_elsewhere(rank: int, num_processes: int) -> None:
     """Hosts that do not see each other's work dir."""
-    runner = SimpleNamespace(epoch=2 * (1 - rank), iter=8 * (1 - rank), train_loop=None)
+    runner = _at(epoch=2 * (1 - rank), weight=1 - rank)
     hook = SameStartHook(None if rank else 'work/epoch_2.pth')
     told = 'process 0 from work/epoch_2.pth, process 1 from the beginning'
     with pytest.raises(UserError, match=told):
         hook.before_train(runner)
 
 
+def _start_with_other_weights(rank: int, num_processes: int) -> None:
+    """Hosts with checkpoints of the same epoch, of two trainings."""
+    hook = SameStartHook(f'host{rank}/epoch_2.pth')
+    told = 'process 0 from host0/epoch_2.pth, process 1 from host1/epoch_2.pth'
+    with pytest.raises(UserError, match=told):
+        hook.before_train(_at(epoch=2, weight=rank))
+
+
 def _start_together(rank: int, num_processes: int) -> None:
     """Hosts with a copy each."""
-    runner = SimpleNamespace(epoch=2, iter=8, train_loop=None)
-    SameStartHook(f'host{rank}/epoch_2.pth').before_train(runner)
+    for weight in (1.0, torch.nan):
+        runner = _at(epoch=2, weight=weight)
+        SameStartHook(f'host{rank}/epoch_2.pth').before_train(runner)
 
 
-@pytest.mark.parametrize('start', [_start_elsewhere, _start_together])
+def _at(epoch: int, weight: float) -> SimpleNamespace:
+    """A runner that has loaded a checkpoint."""
+    model = MMDistributedDataParallel(Shrinking())
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, weight)
+    return SimpleNamespace(epoch=epoch, iter=4 * epoch, model=model, train_loop=None)
+
+
+@pytest.mark.parametrize(
+    'start', [_start_elsewhere, _start_with_other_weights, _start_together]
+)
 def test_processes_go_on_from_one_point_or_not_at_all(start, tmp_path):
     in_processes(start, 2, tmp_path)
 
