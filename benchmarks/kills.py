@@ -8,7 +8,8 @@ Every training writes a checkpoint after each short epoch and is killed
 writes. It goes on by --resume, until so many kills have been survived, with
 another training where one has ended. Each must end with the weights and the
 optimizer of the training left alone, bit for bit, and no kill may cost an
-epoch whose checkpoint was written. Exits with 1 otherwise.
+epoch whose checkpoint was written. Exits with 1 otherwise, or where a training
+fails.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import multiprocessing as mp
 import os
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +40,9 @@ IMPORTS = [
     'mmdet.datasets',
     'mmdet.evaluation',
 ]
+
+# Of what a training printed that failed.
+SHOWN_LINES = 30
 
 
 class Result(NamedTuple):
@@ -82,7 +87,8 @@ def measure(folder: Path, kills: int, epochs: int, seed: int) -> Result:
     context = mp.get_context('forkserver')
     context.set_forkserver_preload(IMPORTS)
     started = time.monotonic()
-    _start(context, config, folder / 'alone').join()
+    alone = _start(context, config, folder / 'alone')
+    _end(alone, None, folder / 'alone')
     duration = time.monotonic() - started
     expected = _load(folder / 'alone' / f'epoch_{epochs}.pth')
 
@@ -94,15 +100,14 @@ def measure(folder: Path, kills: int, epochs: int, seed: int) -> Result:
         last = work_dir / f'epoch_{epochs}.pth'
         while not last.exists():
             before = _newest(work_dir)
+            partials = _partials(work_dir)
             _remove_logs(work_dir)  # A process may be killed before it has one.
             process = _start(context, config, work_dir)
             # On the average a few epochs after the start.
-            process.join(moments.uniform(0, duration / 4) if done < kills else None)
-            if process.is_alive():
-                process.kill()
+            moment = moments.uniform(0, duration / 4) if done < kills else None
+            if _end(process, moment, work_dir):
                 done += 1
-                while_writing += bool(list(work_dir.glob('*.partial')))
-            process.join()
+                while_writing += bool(_partials(work_dir) - partials)
             gone_on_from = _resumed(work_dir)
             if gone_on_from is not None:
                 lost += before - gone_on_from
@@ -145,14 +150,52 @@ def _start(
     return process
 
 
+def _end(process: ForkServerProcess, moment: float | None, work_dir: Path) -> bool:
+    """Wait for a training, and kill it at a moment, in seconds.
+
+    Returns:
+        Whether it was killed.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    process.join(moment)
+    killing = process.is_alive()
+    if killing:
+        process.kill()
+        process.join()
+    if killing and process.exitcode == -signal.SIGKILL:
+        return True
+    if process.exitcode != 0:
+        file = _output(work_dir)
+        printed = file.read_text(errors='replace') if file.exists() else ''
+        last = '\n'.join(printed.splitlines()[-SHOWN_LINES:])
+        raise RuntimeError(
+            f'A training in {work_dir} ended with status {process.exitcode}. '
+            f'The last that it printed:\n{last}'
+        )
+    return False
+
+
+def _output(work_dir: Path) -> Path:
+    """File of what the last process with a work dir printed."""
+    return work_dir.with_suffix('.txt')
+
+
+def _partials(work_dir: Path) -> set[tuple[str, int]]:
+    """Files half written, and when: one stays until it is written anew."""
+    return {(file.name, file.stat().st_mtime_ns) for file in work_dir.glob('*.partial')}
+
+
 def _train(config: str, work_dir: str) -> None:
+    # Before what may fail.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    printed = os.open(_output(Path(work_dir)), flags, 0o644)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
     from ape_mmdet.engine import launch
 
     Path(work_dir).mkdir(exist_ok=True)
-    # The log is in the work dir.
-    printed = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
     torch.set_num_threads(1)
     launch.train([config, '--work-dir', work_dir, '--resume'])
 

@@ -1,10 +1,18 @@
 """What a training that goes on from a checkpoint does before its first iteration."""
 
+import zlib
+
+import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ape_mmdet.engine.errors import UserError, shortened
+
+# Where the message hub, which checkpoints hold, keeps the epoch validated last.
+VALIDATED = 'validated_epoch'
 
 
 class SameStartHook(Hook):
@@ -18,8 +26,9 @@ class SameStartHook(Hook):
         checkpoint: What this process goes on from; None to begin anew.
 
     Raises:
-        UserError: On all processes: they start at different iterations, or the
-            checkpoint's schedule does not fit the length of an epoch here.
+        UserError: On all processes: they start at different iterations or with
+            different weights, or the checkpoint's schedule does not fit the length
+            of an epoch here.
     """
 
     # Before the others, which wait for each other or overwrite what was resumed.
@@ -35,8 +44,9 @@ class SameStartHook(Hook):
             _check_epoch_length(runner)
 
     def _check_processes(self, runner: Runner) -> None:
-        choices: dict[tuple[int, int], str] = {}
-        starts = all_gather_object(((runner.epoch, runner.iter), self.checkpoint))
+        choices: dict[tuple[int, int, int], str] = {}
+        reached = runner.epoch, runner.iter, _checksum(runner.model)
+        starts = all_gather_object((reached, self.checkpoint))
         for rank, (reached, checkpoint) in enumerate(starts):
             start = checkpoint or 'the beginning'
             choices.setdefault(reached, f'process {rank} from {start}')
@@ -55,7 +65,8 @@ class DueValidationHook(Hook):
 
     The checkpoint of an epoch is written before its validation: a training that
     was killed in between would never know how good that epoch was, and might
-    keep another one as the best.
+    keep another one as the best. Where the epoch is the best, the checkpoint is
+    written once more, and says that there is nothing left to validate.
     """
 
     # After the CheckpointHook, which has to know where the best one goes.
@@ -66,6 +77,9 @@ class DueValidationHook(Hook):
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop) or runner.val_loop is None:
             return
+        # A second time would be one too many for a schedule by its figures.
+        if runner.message_hub.get_info(VALIDATED) == loop.epoch:
+            return
         loop._decide_current_val_interval()
         ended = loop.epoch > 0 and loop.epoch >= loop.val_begin
         if ended and (
@@ -73,6 +87,18 @@ class DueValidationHook(Hook):
         ):
             runner.logger.info(f'Validating epoch {loop.epoch} before going on')
             runner.val_loop.run()
+
+
+def _checksum(model: nn.Module) -> int:
+    """Number that tells weights apart, where each process holds all of them."""
+    if not isinstance(model, DistributedDataParallel):
+        return 0
+    checksum = 0
+    for parameter in model.parameters():
+        # By their bytes: NaN does not equal itself, and NumPy knows no bfloat16.
+        values = parameter.detach().cpu().contiguous().flatten()
+        checksum = zlib.crc32(values.view(torch.uint8).numpy().data, checksum)
+    return checksum
 
 
 def _check_epoch_length(runner: Runner) -> None:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from ape_mmdet.engine.checkpoints import admit_training_state
 from ape_mmdet.engine.errors import UserError
+from ape_mmdet.engine.resuming import VALIDATED
 
 BACKEND = 'whole_files'
 
@@ -57,7 +58,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     It removes nothing but what training wrote to its own folder, whatever the
     checkpoint says that training goes on from, and the best checkpoint only when
-    the next one is written.
+    the next one is written. In checkpoints is the config of the training that
+    wrote them, and whether their epoch was validated before.
 
     Args:
         *args: Those of ``CheckpointHook``.
@@ -75,6 +77,9 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take over from the checkpoint what may be removed later."""
         info = runner.message_hub.runtime_info
+        # MMEngine takes over that of the checkpoint, and its inferencer runs it.
+        info['cfg'] = runner.cfg.pretty_text
+        info['experiment_name'] = runner.experiment_name
         if 'keep_ckpt_ids' in info:
             info['keep_ckpt_ids'] = _numbers(info['keep_ckpt_ids'])
         super().before_train(runner)
@@ -83,6 +88,11 @@ class WholeCheckpointHook(CheckpointHook):
                 metric: path if self._is_own_best(path) else None
                 for metric, path in self._best.items()
             }
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Note that the epoch was validated, then save it where it is the best."""
+        runner.message_hub.update_info(VALIDATED, runner.epoch)
+        super().after_val_epoch(runner, metrics)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Write the best checkpoints that are new, then remove those they replace."""

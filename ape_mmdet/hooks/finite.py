@@ -10,6 +10,7 @@ from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from ape_mmdet.engine.errors import UserError
@@ -51,7 +52,7 @@ class FiniteUpdatesHook(Hook):
         wrapper.step = self._if_finite(wrapper.step, runner)
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Keep what forward passes change until the next update."""
         if not self._images:
@@ -79,12 +80,10 @@ class FiniteUpdatesHook(Hook):
         def step_if_finite(**kwargs: Any) -> None:
             parameters = runner.model.parameters()
             gradients = [p.grad for p in parameters if p.grad is not None]
-            finite, finite_losses = _everywhere(
-                _all_finite(gradients), _all_finite(self._losses)
-            )
-            if finite:
+            if _everywhere(_all_finite(gradients)):
                 step(**kwargs)
             else:
+                finite_losses = _everywhere(_all_finite(self._losses))
                 may_help = _have_scaler_skip(runner, step, kwargs)
                 if not (finite_losses and may_help):
                     self._restore_buffers()
@@ -138,11 +137,11 @@ def _have_scaler_skip(runner: Runner, step: Callable, kwargs: dict) -> bool:
     return 1 < before and scaler.get_scale() < before
 
 
-def _everywhere(*conditions: bool) -> list[bool]:
-    """Which conditions hold in all processes."""
-    values = torch.tensor(conditions, dtype=torch.float32)
-    all_reduce(values, 'min')
-    return [bool(value) for value in values]
+def _everywhere(condition: bool) -> bool:
+    """Whether a condition holds in all processes."""
+    value = torch.tensor(float(condition))
+    all_reduce(value, 'min')
+    return bool(value)
 
 
 def _all_finite(values: Sequence[Tensor]) -> bool:
@@ -156,6 +155,12 @@ def _all_finite(values: Sequence[Tensor]) -> bool:
     return all(bool(each.isfinite().all()) for each in values)
 
 
-def _images(data_batch: dict | None) -> list[str]:
-    samples = (data_batch or {}).get('data_samples', [])
-    return [str(sample.metainfo.get('img_path', '?')) for sample in samples]
+def _images(batch: Any) -> list[str]:
+    """Names of the images in a batch, however its samples are nested."""
+    if isinstance(batch, BaseDataElement):
+        return [str(batch.metainfo.get('img_path', '?'))]
+    if isinstance(batch, dict):
+        batch = batch.values()
+    elif not isinstance(batch, list | tuple):
+        return []
+    return [name for part in batch for name in _images(part)]

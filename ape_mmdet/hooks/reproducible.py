@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -28,14 +28,22 @@ class ReproducibleEpochsHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Warn of augmentation that a resumed training will not repeat."""
+        """Set the seed of the data's order, and warn of what is not repeated."""
+        loader = runner.train_dataloader
+        # A resumed runner takes on the seed of the checkpoint too late for it. The
+        # processes share one order, where their seeds differ (diff_rank_seed) too.
+        shared = [runner.seed]
+        broadcast_object_list(shared)
+        sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+        if hasattr(sampler, 'seed'):
+            sampler.seed = shared[0]
         if _has_no_epochs(runner):
             runner.logger.warning(
                 'A training without epochs (IterBasedTrainLoop): after --resume, '
                 'augmentation will differ from that of a training that was not '
                 'interrupted.'
             )
-        elif runner.train_dataloader.persistent_workers:
+        elif loader.persistent_workers:
             runner.logger.warning(
                 'Workers persist over epochs: after --resume, augmentation will '
                 'differ from that of a training that was not interrupted. Set '
@@ -44,13 +52,9 @@ class ReproducibleEpochsHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the epoch's random numbers."""
-        loader = runner.train_dataloader
-        if hasattr(loader.sampler, 'seed'):
-            # A resumed runner takes on the seed of the checkpoint too late for it.
-            loader.sampler.seed = runner.seed
         of_the_model, of_workers = _seeds(runner, runner.epoch)
         _seed(of_the_model)
-        loader.worker_init_fn = partial(_seed_worker, of_workers)
+        runner.train_dataloader.worker_init_fn = partial(_seed_worker, of_workers)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None

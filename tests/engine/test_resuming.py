@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
 from processes import in_processes
 from torch import nn
@@ -16,6 +16,7 @@ from torch import nn
 from ape_mmdet.engine import launch
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
+from ape_mmdet.hooks import WholeCheckpointHook
 
 NUM_SAMPLES = 4
 
@@ -50,7 +51,15 @@ class KilledInValidation(Hook):
             raise KeyboardInterrupt
 
 
-def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) -> Runner:
+class KilledInTraining(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if (runner.epoch, batch_idx) == (2, 1):
+            raise KeyboardInterrupt
+
+
+def train(
+    work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=(), rule='greater'
+) -> Runner:
     """Train with launch.train's hooks, from the newest checkpoint of the work dir."""
     config = Config(dict(work_dir=str(work_dir), launcher='none'))
     launch._resume(config, 'auto')
@@ -71,9 +80,7 @@ def train(work_dir: Path, epochs: int, batch_size=1, schedule=None, hooks=()) ->
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         param_scheduler=schedule,
         default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook', interval=1, save_best='score', rule='greater'
-            )
+            checkpoint=WholeCheckpointHook(interval=1, save_best='score', rule=rule)
         ),
         load_from=config.get('load_from'),
         resume=config.resume,
@@ -95,8 +102,7 @@ def test_a_validation_that_was_killed_is_made_up_for(tmp_path, epoch):
         train(interrupted, 3, hooks=[KilledInValidation(epoch)])
     runner = train(interrupted, 3)
     whole = train(tmp_path / 'whole', 3)
-    # Where it is not known whether one was killed, it is made twice.
-    assert list(dict.fromkeys(_scores(runner))) == _scores(whole)
+    assert _scores(runner) == _scores(whole)
     assert (interrupted / 'best_score_epoch_1.pth').exists()
     best = [each.message_hub.get_info('best_score') for each in (runner, whole)]
     assert best[0] == best[1] == max(_scores(whole))
@@ -109,6 +115,23 @@ def _scores(runner: Runner) -> list[float]:
 
 def test_without_an_epoch_behind_it_nothing_is_validated(tmp_path):
     assert len(_scores(train(tmp_path, 1))) == 1
+
+
+@pytest.mark.parametrize('best', ['first', 'last'])
+def test_a_schedule_by_the_score_takes_each_epoch_once(tmp_path, best):
+    """Whether the epoch that training goes on from is the best, or another."""
+    rule = 'greater' if best == 'first' else 'less'
+    plateau = dict(
+        type='ReduceOnPlateauLR', monitor='score', rule='less', patience=0, factor=0.1
+    )
+    options = dict(schedule=[plateau], rule=rule)
+    whole = train(tmp_path / 'whole', 5, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'cut', 5, hooks=[KilledInTraining()], **options)
+    resumed = train(tmp_path / 'cut', 5, **options)
+    assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    assert resumed.model.weight.equal(whole.model.weight)
+    assert _scores(resumed) == _scores(whole)
 
 
 CONVERTED = dict(
@@ -133,20 +156,39 @@ def test_epochs_of_another_length_are_told(tmp_path):
 
 def _start_elsewhere(rank: int, num_processes: int) -> None:
     """Hosts that do not see each other's work dir."""
-    runner = SimpleNamespace(epoch=2 * (1 - rank), iter=8 * (1 - rank), train_loop=None)
+    runner = _at(epoch=2 * (1 - rank), weight=1 - rank)
     hook = SameStartHook(None if rank else 'work/epoch_2.pth')
     told = 'process 0 from work/epoch_2.pth, process 1 from the beginning'
     with pytest.raises(UserError, match=told):
         hook.before_train(runner)
 
 
+def _start_with_other_weights(rank: int, num_processes: int) -> None:
+    """Hosts with checkpoints of the same epoch, of two trainings."""
+    hook = SameStartHook(f'host{rank}/epoch_2.pth')
+    told = 'process 0 from host0/epoch_2.pth, process 1 from host1/epoch_2.pth'
+    with pytest.raises(UserError, match=told):
+        hook.before_train(_at(epoch=2, weight=rank))
+
+
 def _start_together(rank: int, num_processes: int) -> None:
     """Hosts with a copy each."""
-    runner = SimpleNamespace(epoch=2, iter=8, train_loop=None)
-    SameStartHook(f'host{rank}/epoch_2.pth').before_train(runner)
+    for weight in (1.0, torch.nan):
+        runner = _at(epoch=2, weight=weight)
+        SameStartHook(f'host{rank}/epoch_2.pth').before_train(runner)
 
 
-@pytest.mark.parametrize('start', [_start_elsewhere, _start_together])
+def _at(epoch: int, weight: float) -> SimpleNamespace:
+    """A runner that has loaded a checkpoint."""
+    model = MMDistributedDataParallel(Shrinking())
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, weight)
+    return SimpleNamespace(epoch=epoch, iter=4 * epoch, model=model, train_loop=None)
+
+
+@pytest.mark.parametrize(
+    'start', [_start_elsewhere, _start_with_other_weights, _start_together]
+)
 def test_processes_go_on_from_one_point_or_not_at_all(start, tmp_path):
     in_processes(start, 2, tmp_path)
 

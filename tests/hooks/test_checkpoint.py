@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.logging import MessageHub
 
@@ -21,6 +22,8 @@ class Training:
         self.message_hub = MessageHub(name)
         self.message_hub.update_info_dict(info)
         self.epoch = self.iter = 0
+        self.cfg = Config(dict(own=True))
+        self.experiment_name = name
 
     def save_checkpoint(self, out_dir, filename, *_, backend_args, **__) -> None:
         backend = get_file_backend(backend_args=backend_args)
@@ -127,3 +130,13 @@ def test_outdated_checkpoints_are_numbers(training, tmp_path, steps):
         hook._save_checkpoint_with_step(training, step, meta={})
     assert (tmp_path / 'other.pth').exists()
     assert (work_dir / 'epoch_1.pth').exists() == (not isinstance(steps, list))
+
+
+def test_the_config_is_that_of_the_training_and_not_of_the_checkpoint(training):
+    """MMEngine's inferencer runs it where it is given no other."""
+    hub = training.message_hub
+    hub.update_info_dict(dict(cfg='other = True', experiment_name='other'))
+    start(training)
+    info = hub.state_dict()['runtime_info']
+    assert info['cfg'] == training.cfg.pretty_text
+    assert info['experiment_name'] == training.experiment_name

@@ -157,6 +157,32 @@ def test_too_many_end_the_training_and_name_the_images(tmp_path):
         train(tmp_path, broken)
 
 
+def sample(name: str) -> DetDataSample:
+    return DetDataSample(metainfo=dict(img_path=name))
+
+
+@pytest.mark.parametrize(
+    'batch, names',
+    [
+        (None, 'unknown'),
+        ([torch.ones(1), 'a text'], 'unknown'),
+        (dict(inputs=[torch.ones(1)], data_samples=[sample('a'), sample('b')]), 'a, b'),
+        (dict(data_samples=dict(sup=[sample('a')], unsup=(sample('b'),))), 'a, b'),
+        ([dict(data_samples=sample('a')), dict(data_samples=sample('b'))], 'a, b'),
+        (dict(data_samples=[DetDataSample()]), r'\?'),
+    ],
+)
+def test_images_are_named_of_batches_of_any_shape(batch, names, tmp_path):
+    runner = build(tmp_path, {}, limit=0)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    (hook,) = [each for each in runner.hooks if isinstance(each, FiniteUpdatesHook)]
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0, batch)
+    loss = sum(value.sum() for value in runner.model.parameters())
+    with pytest.raises(UserError, match=f'of the images {names}\\. '):
+        runner.optim_wrapper.update_params(loss * torch.nan)
+
+
 def test_those_before_a_resume_count(tmp_path):
     first = build(tmp_path / 'first', {2: torch.nan, 5: torch.nan})
     first.train()
