@@ -12,6 +12,7 @@ from blocks import ROOT, blocks
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
+from mmengine.hub import get_config
 from mmengine.registry import HOOKS
 
 from ape_mmdet.named_configs import resolve_name
@@ -45,7 +46,7 @@ def test_all_types_of_the_block_against_bad_luck_are_registered(guarded):
     first, *others = guarded.train_dataloader.dataset.pipeline
     assert type(TRANSFORMS.build(first)).__name__ == 'LoadWholeImageFromFile'
     # Only the first step of the base is another.
-    base = Config.fromfile('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    base = get_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     before = base.train_dataloader.dataset.pipeline
     assert before[0].type == 'LoadImageFromFile'
     assert [step.type for step in others] == [step.type for step in before[1:]]
