@@ -53,6 +53,23 @@ MOST_GIGAPAIRS = {
     'AP, H(0.5), loop': 0.6,
     'AP, H(0.5), bucketed': 10.0,
 }
+# What the names of the losses mean, for who reads the page.
+NAMES = [
+    "- **APE**, **AP**: the losses of this package, as `method='near-linear'` "
+    'computes them. S(8) is the sigmoid distance with λ = 8, H(0.5) the step with '
+    'δ = 0.5.',
+    "- **pairwise reference**: the same by `method='reference'`, every pair.",
+    '- **loop**: a loop over positives, each against all negatives, as released '
+    'implementations have it, written for this benchmark. It takes pairs out with '
+    'masks that multiply, in place; **loop by index** selects the others by '
+    'their indices.',
+    '- **Q = 100,000**: with the 100,000 highest negatives alone.',
+    '- **bucketed**: bucketed AP loss (Yavuz et al., ECCV 2024), written from the '
+    'paper: the negatives between two positives in the order of scores are replaced '
+    'by their mean, so it is not quite the same loss.',
+    '- **sigmoid focal**: focal loss in plain PyTorch; no ranking.',
+    '- **extra MB**: memory beyond that of logits and targets, at the highest.',
+]
 # What is compared: a name, what is slow, what is fast, and where.
 RATIOS = [
     ('loop over APE', 'APE, loop', 'APE', (500, 1_000_000)),
@@ -242,6 +259,8 @@ def page(results: list[dict], device: str, command: str) -> str:
             f'Printed by `{command}` on {machine(device)}. Forward and backward, '
             'λ = 8, automatic cut-off, medians; the losses took turns in one process '
             'for each size. Logits are random, as in a batch that is not yet learnt.',
+            '',
+            *NAMES,
             '',
             *table(shown),
             '',

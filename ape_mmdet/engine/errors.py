@@ -69,10 +69,7 @@ def missing_module(name: str) -> str:
             'setup` in a clone of ape_mmdet.'
         )
     if name.partition('.')[0] == 'sklearn':
-        return (
-            'scikit-learn is not installed here: pip install "ape_mmdet[calibrate]" '
-            '(in a clone: ".[calibrate]")'
-        )
+        return 'scikit-learn is not installed here: pip install scikit-learn'
     return (
         f'{name.partition(".")[0]} is not installed here. In a clone of ape_mmdet, '
         '`make setup` installs all that is needed in .venv; then: . .venv/bin/activate'

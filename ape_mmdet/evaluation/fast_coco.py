@@ -60,8 +60,7 @@ def fast_evaluation() -> type:
     except ImportError as error:
         raise UserError(
             'FastCocoMetric needs faster-coco-eval: pip install '
-            '"ape_mmdet[fast-eval]" (in a clone: ".[fast-eval]"), or evaluate with '
-            "type='CocoMetric'"
+            "'faster-coco-eval>=1.8.0', or evaluate with type='CocoMetric'"
         ) from error
 
     class Evaluation(FastCOCOeval):

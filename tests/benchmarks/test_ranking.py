@@ -64,6 +64,13 @@ def test_focal_loss_is_mmdetections(peers, batch):
     torch.testing.assert_close(peers.sigmoid_focal(logits, targets), expected)
 
 
+def test_the_page_here_explains_the_losses_as_the_benchmark_does(peers):
+    import ranking
+
+    page = FOLDER.parent / 'docs' / 'benchmarks' / 'ranking.md'
+    assert '\n\n'.join(['', '\n'.join(ranking.NAMES), '|']) in page.read_text()
+
+
 @pytest.mark.slow
 def test_one_command_prints_a_page_and_draws_it(tmp_path):
     pytest.importorskip('matplotlib')

@@ -5,7 +5,7 @@ import pytest
 from ape_mmdet.engine.errors import told_plainly
 
 
-def test_without_scikit_learn_the_extra_is_named():
+def test_without_scikit_learn_its_installation_is_told():
     with pytest.raises(SystemExit) as end, told_plainly():
         raise ModuleNotFoundError(name='sklearn')
-    assert 'pip install "ape_mmdet[calibrate]"' in end.value.code
+    assert 'pip install scikit-learn' in end.value.code

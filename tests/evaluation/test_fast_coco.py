@@ -248,7 +248,7 @@ def test_pycocotools_is_back_afterwards(tmp_path, monkeypatch):
 
 def test_without_the_package_it_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'faster_coco_eval.core.faster_eval_api', None)
-    with pytest.raises(UserError, match=r'pip install "ape_mmdet\[fast-eval\]"'):
+    with pytest.raises(UserError, match=r"pip install 'faster-coco-eval>=1\.8\.0'"):
         FastCocoMetric()
 
 

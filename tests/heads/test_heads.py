@@ -402,6 +402,47 @@ def test_options_without_meaning_are_refused_at_once():
         build_head('rtmdet_ape', with_objectness=True)
 
 
+# MMDetection's own, as docs/deployment.md has it.
+FOCAL = dict(type='FocalLoss', use_sigmoid=True)
+QUALITY_FOCAL = dict(type='QualityFocalLoss', use_sigmoid=True)
+STOCK = {
+    'retinanet_ape': dict(type='RetinaHead', loss_cls=FOCAL),
+    'gfl_ape': dict(type='GFLHead', loss_cls=QUALITY_FOCAL),
+    'rtmdet_ape': dict(
+        type='RTMDetHead', loss_cls=QUALITY_FOCAL, with_objectness=False
+    ),
+    'atss_ape': dict(type='ATSSHead', loss_cls=FOCAL),
+    'fcos_ape': dict(type='ATSSHead', loss_cls=FOCAL),
+    'paa_ape': dict(type='PAAHead', loss_cls=FOCAL),
+    'fcos_points_ape': dict(type='FCOSHead', loss_cls=FOCAL),
+}
+BRANCHES_LEFT_OUT = {
+    'atss_ape': 'atss_centerness',
+    'fcos_ape': 'atss_centerness',
+    'paa_ape': 'atss_centerness',
+    'fcos_points_ape': 'conv_centerness',
+}
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_mmdetections_head_predicts_the_same_unless_a_branch_was_left_out(name):
+    head = build_head(name).eval()
+    stock = build_head(name, **STOCK[name]).eval()
+    loaded = stock.load_state_dict(head.state_dict(), strict=False)
+    assert not loaded.unexpected_keys
+    left_out = {key.split('.')[0] for key in loaded.missing_keys}
+    branch = BRANCHES_LEFT_OUT.get(name)
+    assert left_out == ({branch} if branch else set())
+    assert head.quality_layer == branch
+    ranked, plain = (
+        each.predict_by_feat(*each(features()), batch_img_metas=image_metas())
+        for each in (head, stock)
+    )
+    for ours, theirs in zip(ranked, plain):
+        same = ours.scores.equal(theirs.scores) and ours.bboxes.equal(theirs.bboxes)
+        assert same == (branch is None)
+
+
 def test_paa_boxes_still_vote():
     head = build_head('paa_ape').eval()
     without = build_head('paa_ape', score_voting=False).eval()
