@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ape_mmdet.ranking import RankingMetrics, ranking_metrics
+from ape_mmdet.ranking.arguments import check_number
 
 # Options that say which pairs are an error, and how large.
 PAIR_OPTIONS = (
@@ -44,12 +45,15 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
                 'use_sigmoid=False, with a logit for the background, has no '
                 'meaning for it'
             )
+        check_number('loss_weight', loss_weight)
         self.loss_weight = loss_weight
         # Raises for an option without meaning here, not after data is loaded.
         # By itself: other processes may build theirs later, or on a GPU alone.
         alone = dict(sync=False) if options.get('sync') is True else {}
         self.options = options | alone
-        self(torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+        # Where tensors are made without content, on 'meta', as well.
+        nothing = torch.zeros(0, device='cpu')
+        self(nothing, nothing.long(), nothing)
         self.options = options
 
     @abstractmethod

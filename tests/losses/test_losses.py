@@ -87,11 +87,22 @@ def test_an_option_that_does_not_exist_is_refused_when_built():
         (dict(type='APLoss', threshold=None), 'threshold'),
         (dict(type='APELoss', max_pairs=1e5), 'max_pairs'),
         (dict(type='APELoss', sync='yes'), 'sync'),
+        (dict(type='APELoss', loss_weight=None), 'loss_weight'),
+        (dict(type='APLoss', loss_weight=[2]), 'loss_weight'),
+        (dict(type='APLoss', loss_weight=float('nan')), 'loss_weight'),
     ],
 )
 def test_an_option_without_meaning_is_refused_when_built(config, named):
     with pytest.raises(ValueError, match=named):
         MODELS.build(config)
+
+
+@pytest.mark.parametrize('name', ['APLoss', 'APELoss'])
+def test_one_is_built_where_tensors_have_no_content(name):
+    """As large models are, to be filled from a checkpoint."""
+    with torch.device('meta'):
+        loss = MODELS.build(dict(type=name))
+    assert loss(LOGITS, TARGETS, IOUS) > 0
 
 
 def build_in_the_first_process(rank, num_processes):
