@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
     'mmdet': ('onedl-mmdetection', 'mmdet'),
 }
+OLDEST_TORCH = (2, 1)  # As setup.cfg has it, which `pip --no-deps` does not ask.
 
 
 def main() -> int:
@@ -85,6 +86,12 @@ def _one_stack() -> str:
 def _torch() -> str:
     import torch
 
+    if tuple(map(int, torch.__version__.split('.')[:2])) < OLDEST_TORCH:
+        oldest = '.'.join(map(str, OLDEST_TORCH))
+        raise RuntimeError(
+            f'{torch.__version__}, and ape_mmdet needs {oldest} or newer: install '
+            'that, and mmcv anew, which is compiled for one torch'
+        )
     described = f'{torch.__version__}, {torch.get_num_threads()} threads'
     if not torch.cuda.is_available():
         return f'{described}, no GPU'

@@ -33,6 +33,7 @@ class Broken(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Broken())
 """
 NO_MMDET = "import sys; sys.modules['mmdet'] = None"
+OLD_TORCH = "import torch; torch.__version__ = '2.0.1+cu118'; del torch.compiler"
 WRONG_GRADIENT = """
 import ape_mmdet.ranking
 ape_mmdet.ranking.ape_loss = lambda logits, *_: -logits.sum()
@@ -50,6 +51,7 @@ importlib.metadata.version = lambda name: others.get(name) or found(name)
     [
         (NO_OPERATIONS, 'operations: FAILS. mmcv is installed without its compiled'),
         (OTHER_TORCH, 'undefined symbol: _ZN2at4_ops. mmcv is installed without'),
+        (OLD_TORCH, 'torch: FAILS. RuntimeError: 2.0.1+cu118, and ape_mmdet needs 2.1'),
         (NO_MMDET, 'a config of this package: FAILS. mmdet is not installed'),
         (
             BOTH_STACKS,

@@ -53,6 +53,7 @@ class APLoss(RankingLoss):
             method=method,
             sync=sync,
         )
+        self.check_options(ap_loss)
 
     def forward(
         self, logits: Tensor, targets: Tensor, ious: Tensor | None = None

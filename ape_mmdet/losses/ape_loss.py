@@ -1,5 +1,8 @@
 """APE loss as a module."""
 
+from functools import partial
+
+import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -48,6 +51,8 @@ class APELoss(RankingLoss):
             method=method,
             sync=sync,
         )
+        no_ious = torch.zeros(0, device='cpu')
+        self.check_options(partial(ape_loss, ious=no_ious))
 
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:
         """See :meth:`RankingLoss.forward`."""

@@ -1,6 +1,7 @@
 """What the heads expect of a ranking loss."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ape_mmdet.ranking import RankingMetrics, ranking_metrics
+from ape_mmdet.ranking.arguments import check_number
 
 # Options that say which pairs are an error, and how large.
 PAIR_OPTIONS = (
@@ -31,7 +33,7 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
         **options: Keyword arguments of the function in ``ape_mmdet.ranking``.
 
     Raises:
-        ValueError: An option has no meaning.
+        ValueError: ``loss_weight`` or ``use_sigmoid`` has no meaning.
     """
 
     def __init__(
@@ -44,13 +46,24 @@ class RankingLoss(nn.Module, metaclass=ABCMeta):
                 'use_sigmoid=False, with a logit for the background, has no '
                 'meaning for it'
             )
+        check_number('loss_weight', loss_weight)
         self.loss_weight = loss_weight
-        # Raises for an option without meaning here, not after data is loaded.
-        # By itself: other processes may build theirs later, or on a GPU alone.
-        alone = dict(sync=False) if options.get('sync') is True else {}
-        self.options = options | alone
-        self(torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(0))
         self.options = options
+
+    def check_options(self, loss: Callable[..., Tensor]) -> None:
+        """Raise for an option without meaning: now, not after data is loaded.
+
+        Args:
+            loss: What the options are for, a function of logits and targets.
+
+        Raises:
+            ValueError: An option has no meaning.
+        """
+        # By itself: other processes may build theirs later, or on a GPU alone.
+        alone = dict(sync=False) if self.options.get('sync') is True else {}
+        # Where tensors are made without content, on 'meta', as well.
+        nothing = torch.zeros(0, device='cpu')
+        loss(nothing, nothing.long(), **self.options | alone)
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, ious: Tensor) -> Tensor:

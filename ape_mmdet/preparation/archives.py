@@ -10,8 +10,9 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.preparation.bars import ByteBar, blocks
 
-# What reading an archive raises where its bytes are wrong.
-READ_ERRORS = (BadZipFile, zlib.error, EOFError)
+# What reading an archive raises where its bytes are wrong: a RuntimeError where they
+# ask for a password, another version of the format or another compression.
+READ_ERRORS = (BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 class Damaged(Exception):

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import urlsplit
 from zipfile import Path as ZippedPath
 
 from ape_mmdet.engine.errors import UserError
@@ -125,9 +127,11 @@ def _take(source: Path, folder: Path, part: Part, data_set: DataSet) -> None:
             ) from error
         _unpack(archive, folder, part, data_set)
     elif data_set.is_voc:
-        _refuse_links(folder, part)
+        _refuse_links(_places(folder, part))
         convert(source, folder, data_set)
     elif all((source / content).exists() for content in part.contents):
+        # A link in the place of a file itself is replaced.
+        _refuse_links(_folders(folder, part))
         for content in part.contents:
             _link(source / content, folder / content)
     else:
@@ -137,7 +141,7 @@ def _take(source: Path, folder: Path, part: Part, data_set: DataSet) -> None:
 
 
 def _unpack(archive: Path, folder: Path, part: Part, data_set: DataSet) -> None:
-    _refuse_links(folder, part)
+    _refuse_links(_places(folder, part))
     if data_set.is_voc:
         with opened(archive) as content:
             convert(ZippedPath(content), folder, data_set)
@@ -145,9 +149,24 @@ def _unpack(archive: Path, folder: Path, part: Part, data_set: DataSet) -> None:
         unpack(archive, folder, part.contents)
 
 
-def _refuse_links(folder: Path, part: Part) -> None:
-    """Raise UserError for a part that is a link: where it leads is not ours."""
-    links = [folder / each for each in part.contents if (folder / each).is_symlink()]
+def _places(folder: Path, part: Part) -> list[Path]:
+    """Where a part's contents go, and the folders on the way there."""
+    return [*_folders(folder, part), *(folder / each for each in part.contents)]
+
+
+def _folders(folder: Path, part: Part) -> list[Path]:
+    """Those between a data set's folder and a part's contents."""
+    return [
+        folder / each
+        for content in part.contents
+        for each in PurePath(content).parents
+        if each.name
+    ]
+
+
+def _refuse_links(places: Sequence[Path]) -> None:
+    """Raise UserError for a place that is a link: where it leads is not ours."""
+    links = [place for place in places if place.is_symlink()]
     if links:
         raise UserError(
             f'{links[0]} is a link to {os.readlink(links[0])}, which is not whole. '
@@ -230,6 +249,18 @@ def _folder(text: str) -> Path:
 
 
 def _url(text: str) -> str:
-    if not text.startswith(('http://', 'https://')):
-        raise ArgumentTypeError(f'must begin with http:// or https://, got {text}')
+    if not _is_address(text):
+        raise ArgumentTypeError(
+            'must be an address that begins with http:// or https:// (spaces and '
+            f'letters beyond ASCII as %XX), got {text}'
+        )
     return text.rstrip('/')
+
+
+def _is_address(text: str) -> bool:
+    with suppress(ValueError):  # Of a port that is no number.
+        address = urlsplit(text)
+        of_web = address.scheme in ('http', 'https') and address.port != 0
+        # Only visible characters of ASCII can be sent.
+        return of_web and bool(address.hostname) and bool(re.fullmatch('[!-~]+', text))
+    return False

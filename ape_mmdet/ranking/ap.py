@@ -101,6 +101,8 @@ def ap_loss(
     arguments.check_switch('interpolate', interpolate)
     arguments.check_choice('method', method, METHODS)
     arguments.check_switch('sync', sync)
+    # Powers of a whole number may be too large for torch, NumPy's are too coarse.
+    lamb, delta, threshold = float(lamb), float(delta), float(threshold)
     targets = targets.to(torch.int8)
     ranks = ranks_of(sync, group)
     if not int(ranks.sum((targets == 1).count_nonzero())):

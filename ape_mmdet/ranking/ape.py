@@ -86,6 +86,8 @@ def ape_loss(
     arguments.check_max_pairs(max_pairs)
     arguments.check_choice('method', method, METHODS)
     arguments.check_switch('sync', sync)
+    # Powers of a whole number may be too large for torch, NumPy's are too coarse.
+    lamb, threshold = float(lamb), float(threshold)
     lowest = arguments.resolve_cutoff(cutoff, lamb)
 
     targets = targets.to(torch.int8)

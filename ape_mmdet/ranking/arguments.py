@@ -82,7 +82,7 @@ def resolve_cutoff(cutoff: float | str | None, lamb: float) -> float:
     if cutoff is None:
         return -math.inf
     if isinstance(cutoff, str) and cutoff == 'auto':
-        return -4.0 / lamb
+        return -4.0 / float(lamb)
     check_number('cutoff', cutoff)
     return float(cutoff)
 

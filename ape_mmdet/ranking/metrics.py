@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ape_mmdet.ranking import arguments
 from ape_mmdet.ranking.ap import ap_loss
+from ape_mmdet.ranking.distances import DISTANCES
 from ape_mmdet.ranking.pairs import cut_offs
 
 
@@ -81,10 +82,22 @@ def ranking_metrics(
         ValueError: An argument of the wrong shape, device, range or name.
     """
     arguments.check_batch(logits, targets)
+    arguments.check_choice('distance', distance, DISTANCES)
+    arguments.check_positive('lamb', lamb)
+    arguments.check_positive('delta', delta)
     arguments.check_max_pairs(max_pairs)
+    arguments.check_switch('hard_pairs', hard_pairs)
+    arguments.check_number('threshold', threshold)
+    lowest = arguments.resolve_cutoff('auto' if cutoff is None else cutoff, lamb)
+    if distance == 'step':
+        lowest = -float(delta)
+    if hard_pairs:
+        lowest = max(lowest, float(threshold))
     scores = arguments.computing(logits)
     # Few, and the host is what wants to know.
     positives = scores[targets == 1].cpu()
+    if ious is not None:
+        arguments.check_ious(ious, len(positives), logits)
     if not len(positives):
         return RankingMetrics(math.nan, 0, 0, math.nan)
 
@@ -96,12 +109,6 @@ def ranking_metrics(
         delta=delta,
         interpolate=False,
     )
-    if distance == 'step':
-        lowest = -delta
-    else:
-        lowest = arguments.resolve_cutoff('auto' if cutoff is None else cutoff, lamb)
-    if hard_pairs:
-        lowest = max(lowest, threshold)
     cut = float(cut_offs(positives.amin(), lowest))
     num_relevant = int(((scores > cut) & (targets == 0)).sum())
     if max_pairs is not None:

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from mmdet.registry import MODELS
 from processes import in_processes
 
-import ape_mmdet.losses  # noqa: F401  (registers)
+from ape_mmdet.losses import APELoss
 from ape_mmdet.ranking import ap_loss, ape_loss, ranking_metrics
 
 TARGETS = torch.tensor([1, 0, 0, -1, 1, 0])
@@ -87,11 +87,40 @@ def test_an_option_that_does_not_exist_is_refused_when_built():
         (dict(type='APLoss', threshold=None), 'threshold'),
         (dict(type='APELoss', max_pairs=1e5), 'max_pairs'),
         (dict(type='APELoss', sync='yes'), 'sync'),
+        (dict(type='APELoss', loss_weight=None), 'loss_weight'),
+        (dict(type='APLoss', loss_weight=[2]), 'loss_weight'),
+        (dict(type='APLoss', loss_weight=float('nan')), 'loss_weight'),
     ],
 )
 def test_an_option_without_meaning_is_refused_when_built(config, named):
     with pytest.raises(ValueError, match=named):
         MODELS.build(config)
+
+
+@pytest.mark.parametrize('name', ['APLoss', 'APELoss'])
+def test_one_is_built_where_tensors_have_no_content(name):
+    """As large models are, to be filled from a checkpoint."""
+    with torch.device('meta'):
+        loss = MODELS.build(dict(type=name))
+    assert loss(LOGITS, TARGETS, IOUS) > 0
+
+
+class Sharpened(APELoss):
+    """As a user may vary a loss: heads take no other than a RankingLoss."""
+
+    def __init__(self, power, **options):
+        super().__init__(**options)
+        self.power = power
+
+    def forward(self, logits, targets, ious):
+        return super().forward(logits, targets, ious**self.power)
+
+
+def test_one_that_descends_has_attributes_of_its_own():
+    expected = ape_loss(LOGITS, TARGETS, IOUS**2, lamb=4.0)
+    assert torch.equal(Sharpened(2, lamb=4.0)(LOGITS, TARGETS, IOUS), expected)
+    with pytest.raises(ValueError, match='lamb'):
+        Sharpened(2, lamb=-4.0)
 
 
 def build_in_the_first_process(rank, num_processes):

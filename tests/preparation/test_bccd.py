@@ -227,6 +227,20 @@ def test_an_archive_of_something_else_is_told(small):
         small()
 
 
+@pytest.mark.parametrize('damage', [{6: 99}, {8: 1}])
+def test_an_archive_with_a_damaged_head_is_told(small, damage):
+    """Another version of the format, and a file that would be encrypted."""
+    small.pack()
+    archive = small.source / 'BCCD_Dataset-master.zip'
+    content = bytearray(archive.read_bytes())
+    head = content.index(b'PK\x01\x02')
+    for offset, value in damage.items():
+        content[head + offset] = value
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match='is damaged or another file'):
+        small()
+
+
 def test_the_copy_that_configs_train_on_comes_out_the_same(bccd, tmp_path):
     """Its boxes written as Pascal VOC, with flaws as the original has, and back."""
     members = {}

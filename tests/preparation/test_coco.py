@@ -291,13 +291,41 @@ def test_a_linked_folder_is_never_written_to(coco, elsewhere):
     assert len(list((elsewhere / 'val2017').iterdir())) == 2
 
 
+@pytest.mark.parametrize('form', ['server', 'archives', 'unpacked'])
+def test_a_folder_on_the_way_that_is_a_link_is_never_written_to(
+    coco, elsewhere, tmp_path, form
+):
+    """As of `ln -s /datasets/coco/* data/coco/`, with some annotations alone."""
+    shared = tmp_path / 'shared'
+    shared.mkdir()
+    (shared / 'instances_val2017.json').write_text('{}')
+    (shared / 'instances_train2017.json').symlink_to(shared / 'elsewhere.json')
+    there = {file: file.lstat().st_mtime_ns for file in shared.iterdir()}
+    coco.folder.mkdir(parents=True)
+    (coco.folder / 'annotations').symlink_to(shared)
+    if form != 'server':
+        (pack_into if form == 'archives' else unpack_into)(elsewhere, coco)
+    with pytest.raises(UserError, match='annotations is a link to .*Remove the link'):
+        coco(*[] if form == 'server' else ['--from', elsewhere])
+    assert {file: file.lstat().st_mtime_ns for file in shared.iterdir()} == there
+
+
 def test_a_folder_without_any_of_it_is_told(coco, elsewhere):
     with pytest.raises(UserError, match=r'neither annotations_trainval2017\.zip nor'):
         coco('--from', elsewhere)
     with pytest.raises(SystemExit):
         coco('--from', elsewhere / 'nowhere')
+
+
+@pytest.mark.parametrize(
+    'url',
+    ['ftp://mirror', 'http://', 'http://mirror:80a', 'http://mirror/ü', 'http://a b'],
+)
+def test_what_is_no_address_is_refused_before_it_is_asked(coco, url, capsys):
     with pytest.raises(SystemExit):
-        coco('--base-url', 'ftp://mirror')
+        coco('--base-url', url)
+    assert 'argument --base-url: must be ' in capsys.readouterr().err
+    assert not coco.folder.exists()
 
 
 def test_a_link_to_itself_stays(coco, elsewhere):

@@ -1,11 +1,14 @@
 """What may be passed to the losses, in what form, and what is refused."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from cases import random_batch, relative_error, value_and_gradient
 from torch import nn
 
-from ape_mmdet.ranking import ap_loss, ape_loss
+from ape_mmdet.ranking import ap_loss, ape_loss, ranking_metrics
 
 LOSSES = pytest.mark.parametrize('loss', [ap_loss, ape_loss])
 METHODS = pytest.mark.parametrize('method', ['near-linear', 'reference'])
@@ -335,6 +338,38 @@ def test_what_is_ignored_may_be_undefined(loss, method, logit):
     logits = batch.logits.masked_fill(batch.targets == -1, logit)
     found = run(loss, batch._replace(logits=logits), method=method)
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+# Numbers as arguments
+
+
+@LOSSES
+@METHODS
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('number', [500, 10**6, np.float32(1e6), Fraction(8)])
+def test_a_number_of_any_type_is_as_good_as_a_float(loss, method, dtype, number):
+    """Whole ones as `--cfg-options` reads them; NumPy's, as in a sweep."""
+    batch = random_batch(5, dtype=dtype)
+    numbers = dict(lamb=number, threshold=-number)
+    numbers |= dict(delta=number) if loss is ap_loss else dict(cutoff=-number)
+    options = dict(method=method, balance='num_neg')
+    found = run(loss, batch, **numbers, **options)
+    floats = {name: float(value) for name, value in numbers.items()}
+    expected = run(loss, batch, **floats, **options)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+@pytest.mark.parametrize('distance', ['sigmoid', 'step'])
+def test_a_number_of_any_type_is_one_to_the_metrics(distance):
+    batch = random_batch(5, dtype=torch.float64)
+    number = Fraction(1000)
+    options = dict(distance=distance, hard_pairs=True)
+    found = ranking_metrics(
+        *batch, lamb=number, delta=number, threshold=number, cutoff=number, **options
+    )
+    assert found == ranking_metrics(
+        *batch, lamb=1e3, delta=1e3, threshold=1e3, cutoff=1e3, **options
+    )
 
 
 # Mistakes

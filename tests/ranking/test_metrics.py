@@ -93,3 +93,29 @@ def test_scores_that_are_not_finite_are_told_as_nan():
     logits = torch.tensor([torch.nan, 1.0, 0.5])
     found = ranking_metrics(logits, torch.tensor([1, 1, 0]), torch.tensor([0.1, 0.9]))
     assert math.isnan(found.ranking_precision)
+
+
+@pytest.mark.parametrize(
+    'mistake',
+    [
+        dict(distance='stp'),
+        dict(lamb=0.0),
+        dict(delta=-1.0),
+        dict(cutoff='none'),
+        dict(max_pairs=0),
+        dict(hard_pairs='no'),
+        dict(threshold='0'),
+        dict(ious=torch.rand(3)),
+        dict(ious=torch.full((2,), 1.5)),
+        dict(ious=[0.5, 0.5]),
+    ],
+)
+@pytest.mark.parametrize('num_positives', [2, 0])
+def test_a_mistake_is_refused_whatever_the_batch(mistake, num_positives):
+    """As by the loss: what a typo gives would be logged as if it meant something."""
+    targets = torch.zeros(5, dtype=torch.long)
+    targets[:num_positives] = 1
+    arguments = dict(ious=torch.rand(num_positives)) | mistake
+    (name,) = mistake
+    with pytest.raises((TypeError, ValueError), match=f'^{name}'):
+        ranking_metrics(torch.randn(5), targets, **arguments)
