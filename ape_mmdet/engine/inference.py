@@ -23,7 +23,7 @@ from ape_mmdet.engine.arguments import (
     finite_float,
     positive_int,
 )
-from ape_mmdet.engine.checkpoints import guard_loading
+from ape_mmdet.engine.checkpoints import guard_loading, refuse_other_weights
 from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
 
@@ -193,22 +193,7 @@ class FittingInferencer(DetInferencer):
         self, model: nn.Module, checkpoint: dict, cfg: Config
     ) -> None:
         weights = checkpoint.get('state_dict', checkpoint)
-        # As a model in a wrapper names its own.
-        shapes = {
-            name.removeprefix('module.'): getattr(value, 'shape', None)
-            for name, value in weights.items()
-        }
-        lacking = [
-            name
-            for name, parameter in model.named_parameters()
-            if shapes.get(name) != parameter.shape
-        ]
-        if lacking:
-            raise UserError(
-                f'The checkpoint is of another model than the config: of '
-                f'{len(lacking)} parameters it has none or of other sizes, such as '
-                f'{lacking[0]}. Name the config that it was trained with.'
-            )
+        refuse_other_weights(model, weights)
         meta = checkpoint.get('meta', {})
         if 'dataset_meta' not in meta and 'CLASSES' not in meta:
             # MMDetection would name the classes of any model after COCO's.
