@@ -89,6 +89,15 @@ class Calibration(nn.Module):
         place = _places(scores).double() / NUMBERS_TO_ONE
         return (1 - TILT) * probabilities + TILT * place
 
+    def _apply(self, *args: Any, **kwargs: Any) -> 'Calibration':
+        """Moves the map with a model, but keeps its precision: half has too few
+        numbers for scores that are near each other."""
+        exact = {name: getattr(self, name) for name in self.BUFFERS}
+        super()._apply(*args, **kwargs)
+        for name, values in exact.items():
+            setattr(self, name, values.to(getattr(self, name).device))
+        return self
+
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # What a model in training was loaded with no longer holds, also for
         # copies of it that never see a batch, such as averaged ones.

@@ -1,10 +1,12 @@
 """Calibrating a checkpoint, as ``tools/calibrate.py``."""
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch.nn as nn
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.hooks import Hook
@@ -24,6 +26,7 @@ from ape_mmdet.calibration.fit import (
 from ape_mmdet.calibration.report import FLOOR, shown, table
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import positive_int
+from ape_mmdet.engine.checkpoints import refuse_other_weights
 from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.launch import (
     base_parser,
@@ -199,6 +202,17 @@ def _out_file(checkpoint: str, asked: str | None) -> Path:
     out_file = Path(asked or source.with_name(f'{source.stem}_calibrated.pth'))
     if out_file.resolve() == source.resolve():
         raise UserError(f'--out would replace {checkpoint}: name another file')
+    if out_file.is_dir():
+        raise UserError(f'--out {out_file} is a folder: name a file in it')
+    try:
+        out_file.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out_file.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(
+            f'--out {out_file} cannot be written, for its folder cannot: name another'
+        )
     return out_file
 
 
@@ -228,13 +242,21 @@ def _use_for_test(config: Config, part: str, detections: Path) -> Config:
 
 def _calibrated_head(runner: Runner) -> tuple[str, CalibratedMixin]:
     """The head that keeps the map, and its name in the model."""
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = _unwrapped(runner)
+    detector = type(model).__name__
+    if hasattr(model, 'roi_head'):
+        raise UserError(
+            f'{detector} takes its scores from roi_head, its second stage, which has '
+            'no place for a calibration: only dense heads (bbox_head) have.'
+        )
     for name, module in model.named_modules():
         if isinstance(module, CalibratedMixin):
             return name, module
-    head = type(getattr(model, 'bbox_head', model)).__name__
+    if not hasattr(model, 'bbox_head'):
+        raise UserError(
+            f'{detector} has no bbox_head: only scores of dense heads are calibrated.'
+        )
+    head = type(model.bbox_head).__name__
     raise UserError(
         f'{head} has no place for a calibration. Register one that has: '
         f'class Calibrated{head}(CalibratedMixin, {head}), with CalibratedMixin of '
@@ -242,8 +264,17 @@ def _calibrated_head(runner: Runner) -> tuple[str, CalibratedMixin]:
     )
 
 
+def _unwrapped(runner: Runner) -> nn.Module:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
 class _OwnScoresHook(Hook):
-    """Takes an earlier calibration away before detections are made."""
+    """Has detections made by the checkpoint's weights and no earlier calibration."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        weights = checkpoint.get('state_dict', checkpoint)
+        refuse_other_weights(_unwrapped(runner), weights)
 
     def before_test(self, runner: Runner) -> None:
         for module in runner.model.modules():

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn as nn
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
@@ -224,6 +225,33 @@ def _readable_now(file: Path) -> Iterator[None]:
             f'{file} cannot be read just now: {error or "out of memory"}. That says '
             'nothing of the checkpoint: try again when the machine can read it.'
         ) from error
+
+
+def refuse_other_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Raise UserError for weights that are not of a model.
+
+    MMEngine would leave what it finds no weights for as it was initialized.
+
+    Args:
+        model: Without a wrapper.
+        weights: Those of a checkpoint by name, of a model in a wrapper or not.
+    """
+    # As a model in a wrapper names its own.
+    shapes = {
+        name.removeprefix('module.'): getattr(value, 'shape', None)
+        for name, value in weights.items()
+    }
+    lacking = [
+        name
+        for name, parameter in model.named_parameters()
+        if shapes.get(name) != parameter.shape
+    ]
+    if lacking:
+        raise UserError(
+            f'The checkpoint is of another model than the config: of '
+            f'{len(lacking)} parameters it has none or of other sizes, such as '
+            f'{lacking[0]}. Name the config that it was trained with.'
+        )
 
 
 def guard_loading(trusted: bool) -> None:

@@ -6,9 +6,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn as nn
-from mmcv import imread
+from mmcv import bgr2rgb, imread
 from mmdet.apis import DetInferencer
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from mmdet.structures import DetDataSample
@@ -23,7 +24,7 @@ from ape_mmdet.engine.arguments import (
     finite_float,
     positive_int,
 )
-from ape_mmdet.engine.checkpoints import guard_loading
+from ape_mmdet.engine.checkpoints import guard_loading, refuse_other_weights
 from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
 
@@ -31,6 +32,8 @@ TOP_K = 10
 PREDICTIONS = 'predictions.json'
 # Of what was chosen, the visualizer draws what is above this.
 BELOW_EVERY_SCORE = -1.0
+# A .pgm has no colour.
+WRITABLE = set(IMG_EXTENSIONS) - {'.pgm'}
 
 
 def infer(arguments: Sequence[str] | None = None) -> None:
@@ -49,27 +52,29 @@ def infer(arguments: Sequence[str] | None = None) -> None:
     config = preflight.load_config(args.config)
     preflight.check_checkpoint(args.checkpoint)
     _check_device(args.device)
+    _make_folder(args.out_dir)
     # Pictures are files here, no backend is to log them.
     visualizer = config.get('visualizer') or dict(type='DetLocalVisualizer')
     config.visualizer = dict(visualizer, vis_backends=[])
+    # Of a wrapper such as ConcatDataset, MMDetection would not find the pipeline.
+    loader = config.test_dataloader
+    loader.dataset = next(preflight.inner_datasets(loader.dataset))
 
     inferencer = FittingInferencer(
         config, args.checkpoint, device=args.device, show_progress=False
     )
-    classes = inferencer.model.dataset_meta['classes']
-    predictions = []
-    # A bar where there is a terminal.
-    for image, picture in tqdm(pictures.items(), unit='image', disable=None):
-        (sample,) = inferencer(str(image), return_datasamples=True)['predictions']
-        sample.pred_instances = _chosen(sample.pred_instances, args)
-        _draw(inferencer, image, sample, picture)
-        predictions += as_json(image, sample.pred_instances, classes)
+    predictions, damaged = _detect(inferencer, pictures, args)
     if args.json:
         Path(args.out_dir, PREDICTIONS).write_text(json.dumps(predictions, indent=1))
     print(
-        f'{len(pictures)} pictures with {len(predictions)} detections'
+        f'{len(pictures) - len(damaged)} pictures with {len(predictions)} detections'
         f'{f", and {PREDICTIONS}," if args.json else ""} are in {args.out_dir}'
     )
+    if damaged:
+        raise UserError(
+            f'{len(damaged)} of {len(pictures)} images cannot be decoded and have no '
+            f'picture: {shortened(damaged)}. Get them again, or leave them out.'
+        )
 
 
 def _parser() -> ArgumentParser:
@@ -156,12 +161,14 @@ def _is_readable(file: Path) -> bool:
 def _pictures(images: Sequence[Path], out_dir: Path) -> dict[Path, Path]:
     """File of the picture of each image: its path from the folder common to all.
 
+    With .png behind it where pictures cannot be written as the image is.
+
     Raises:
         UserError: A picture would replace an image.
     """
     paths = [Path(os.path.abspath(image)) for image in images]
     common = os.path.commonpath([path.parent for path in paths])
-    pictures = [out_dir / path.relative_to(common) for path in paths]
+    pictures = [out_dir / _picture_name(path.relative_to(common)) for path in paths]
     originals = {path.resolve() for path in paths}
     replaced = [picture for picture in pictures if picture.resolve() in originals]
     if replaced:
@@ -170,6 +177,12 @@ def _pictures(images: Sequence[Path], out_dir: Path) -> dict[Path, Path]:
             '--out-dir.'
         )
     return dict(zip(images, pictures))
+
+
+def _picture_name(image: Path) -> Path:
+    if image.suffix.lower() in WRITABLE:
+        return image
+    return image.with_name(f'{image.name}.png')
 
 
 def _check_device(name: str | None) -> None:
@@ -182,33 +195,44 @@ def _check_device(name: str | None) -> None:
         raise UserError(f'--device {name} cannot be used here: {reason}') from error
 
 
+def _make_folder(out_dir: str) -> None:
+    try:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out-dir {out_dir} cannot be made: {error}') from error
+
+
+def _detect(
+    inferencer: DetInferencer, pictures: dict[Path, Path], args: Namespace
+) -> tuple[list[dict], list[Path]]:
+    """Draw detections; returns them as JSON, and images that cannot be decoded."""
+    classes = inferencer.model.dataset_meta['classes']
+    predictions: list[dict] = []
+    damaged = []
+    # A bar where there is a terminal.
+    for image, picture in tqdm(pictures.items(), unit='image', disable=None):
+        pixels = imread(image)
+        if pixels is None:
+            damaged.append(image)
+            continue
+        (sample,) = inferencer(str(image), return_datasamples=True)['predictions']
+        sample.pred_instances = _chosen(sample.pred_instances, args)
+        _draw(inferencer, pixels, sample, picture)
+        predictions += as_json(image, sample.pred_instances, classes)
+    return predictions, damaged
+
+
 class FittingInferencer(DetInferencer):
     """MMDetection's, which refuses weights that are not of the config's model.
 
-    MMEngine would leave what it finds no weights for as it was initialized. Names
-    of classes are the checkpoint's, or else the config's.
+    Names of classes are the checkpoint's, or else the config's.
     """
 
     def _load_weights_to_model(
         self, model: nn.Module, checkpoint: dict, cfg: Config
     ) -> None:
         weights = checkpoint.get('state_dict', checkpoint)
-        # As a model in a wrapper names its own.
-        shapes = {
-            name.removeprefix('module.'): getattr(value, 'shape', None)
-            for name, value in weights.items()
-        }
-        lacking = [
-            name
-            for name, parameter in model.named_parameters()
-            if shapes.get(name) != parameter.shape
-        ]
-        if lacking:
-            raise UserError(
-                f'The checkpoint is of another model than the config: of '
-                f'{len(lacking)} parameters it has none or of other sizes, such as '
-                f'{lacking[0]}. Name the config that it was trained with.'
-            )
+        refuse_other_weights(model, weights)
         meta = checkpoint.get('meta', {})
         if 'dataset_meta' not in meta and 'CLASSES' not in meta:
             # MMDetection would name the classes of any model after COCO's.
@@ -226,11 +250,11 @@ def _chosen(found: InstanceData, args: Namespace) -> InstanceData:
 
 
 def _draw(
-    inferencer: DetInferencer, image: Path, sample: DetDataSample, picture: Path
+    inferencer: DetInferencer, pixels: np.ndarray, sample: DetDataSample, picture: Path
 ) -> None:
     inferencer.visualizer.add_datasample(
-        image.name,
-        imread(image, channel_order='rgb'),
+        picture.name,
+        bgr2rgb(pixels),
         sample,
         draw_gt=False,
         pred_score_thr=BELOW_EVERY_SCORE,

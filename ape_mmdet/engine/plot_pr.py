@@ -36,12 +36,14 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
     runs = _runs(args.runs)
     if not 0 < args.iou <= 1:
         raise UserError(f'--iou must be above 0 and at most 1, got {args.iou:g}')
-    if Path(args.out).suffix[1:] not in Figure().canvas.get_supported_filetypes():
+    kind = Path(args.out).suffix[1:].lower()
+    if kind not in Figure().canvas.get_supported_filetypes():
         raise UserError(f'--out {args.out} must end in .png, .pdf or .svg')
-    ids = _ids(args.ann_file)
-    curves = {}
+    annotations = _read(args.ann_file, 'annotation file')
+    ids = _ids(args.ann_file, annotations)
+    curves, unfound = {}, {}
     for name, file in runs.items():
-        _check_detections(file, args.ann_file, ids)
+        detections = _check_detections(file, args.ann_file, ids)
         try:
             # pycocotools prints much.
             with redirect_stdout(StringIO()):
@@ -54,11 +56,21 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
             raise UserError(
                 f'{args.ann_file} has an annotation without {error}'
             ) from error
+        unfound[name] = _unfound(annotations, detections)
     of = args.category or 'mean over classes'
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    draw_precision_recall(curves, args.out, f'{of}, IoU {args.iou:g}')
+    try:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        draw_precision_recall(curves, args.out, f'{of}, IoU {args.iou:g}')
+    except OSError as error:
+        raise UserError(f'--out {args.out} cannot be written: {error}') from error
     for name, curve in curves.items():
         print(f'{name}: AP {curve.ap:.3f} ({of}, IoU {args.iou:g})')
+        if unfound[name] and args.category is None:
+            print(
+                f'  {name} has no detection of {shortened(unfound[name])}: AP 0 each '
+                'in the mean. Of a detector that knows no such class, tools/test.py '
+                'leaves it out'
+            )
     print(f'Drawn in {args.out}')
 
 
@@ -100,9 +112,8 @@ def _runs(arguments: Sequence[str]) -> dict[str, str]:
     return runs
 
 
-def _ids(ann_file: str) -> dict[str, set]:
+def _ids(ann_file: str, annotations: Any) -> dict[str, set]:
     """Ids of the images and of the categories of an annotation file."""
-    annotations = _read(ann_file, 'annotation file')
     try:
         return {
             kind: {each['id'] for each in annotations[kind]}
@@ -112,8 +123,27 @@ def _ids(ann_file: str) -> dict[str, set]:
         raise UserError(f'{ann_file} is no COCO annotation file.') from error
 
 
-def _check_detections(file: str, ann_file: str, ids: dict[str, set]) -> None:
-    """Raise UserError for what is no detection, or none of what is annotated."""
+def _unfound(annotations: dict, detections: list[dict]) -> list[str]:
+    """Names of the categories that have objects, but no detection."""
+    found = {each['category_id'] for each in detections}
+    wanted = {
+        each['category_id']
+        for each in annotations['annotations']
+        if not each['iscrowd']
+    }
+    return [
+        each['name']
+        for each in annotations['categories']
+        if each['id'] in wanted - found
+    ]
+
+
+def _check_detections(file: str, ann_file: str, ids: dict[str, set]) -> list[dict]:
+    """Raise UserError for what is no detection, or none of what is annotated.
+
+    Returns:
+        The detections of the file.
+    """
     if file.endswith(('.pkl', '.pickle')):
         # Their labels are places among the classes of a config that is not known.
         raise UserError(
@@ -146,6 +176,7 @@ def _check_detections(file: str, ann_file: str, ids: dict[str, set]) -> None:
             f'{file} has detections of category_id {shortened(sorted(unknown))}, which '
             f'{ann_file} does not list: name the annotations that were tested on.'
         )
+    return detections
 
 
 def _is_detection(entry: Any) -> bool:

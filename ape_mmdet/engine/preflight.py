@@ -92,7 +92,7 @@ def check_data(config: Config, parts: Sequence[str]) -> None:
     for part in parts:
         if config.get(f'{part}_dataloader') is None:
             continue
-        datasets = list(_datasets(config[f'{part}_dataloader'].dataset))
+        datasets = list(inner_datasets(config[f'{part}_dataloader'].dataset))
         found = [_check_dataset(dataset, num_classes, part) for dataset in datasets]
         if part == 'train' and all(number == 0 for number in found):
             raise UserError(
@@ -139,13 +139,13 @@ def _check_evaluator(
         )
 
 
-def _datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+def inner_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
     """The data sets proper inside wrappers such as RepeatDataset."""
     if 'dataset' in dataset:
-        yield from _datasets(dataset.dataset)
+        yield from inner_datasets(dataset.dataset)
     elif 'datasets' in dataset:
         for part in dataset.datasets:
-            yield from _datasets(part)
+            yield from inner_datasets(part)
     else:
         yield dataset
 

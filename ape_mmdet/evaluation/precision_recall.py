@@ -47,7 +47,10 @@ def precision_recall(
     """
     ground_truth = load_annotations(annotations)
     evaluation = evaluate_at(
-        ground_truth, load(detections), iou_threshold, MAX_DETECTIONS
+        ground_truth,
+        load(detections, file_format='json'),
+        iou_threshold,
+        MAX_DETECTIONS,
     )
     with redirect_stdout(StringIO()):
         evaluation.accumulate()

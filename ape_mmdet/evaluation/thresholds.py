@@ -38,17 +38,21 @@ def best_f1_threshold(
         ValueError: There are no objects or no detections to choose by.
     """
     ground_truth = load_annotations(annotations)
-    return best_f1(match_detections(ground_truth, load(detections), iou_threshold))
+    found = load(detections, file_format='json')
+    return best_f1(match_detections(ground_truth, found, iou_threshold))
 
 
 def best_f1(matches: Matches) -> Threshold:
     """The score threshold with the best F1 of matched detections."""
     descending = np.argsort(-matches.scores, kind='stable')
+    scores = matches.scores[descending]
     true_positives = np.cumsum(matches.correct[descending])
-    kept = np.arange(1, len(descending) + 1)
+    kept = np.arange(1, len(scores) + 1)
     f1 = 2 * true_positives / (kept + matches.num_objects)
-    best = int(f1.argmax())
-    return Threshold(float(matches.scores[descending][best]), float(f1[best]))
+    # A threshold keeps all equal scores or none: the last of them tells its F1.
+    thresholds = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    best = thresholds[f1[thresholds].argmax()]
+    return Threshold(float(scores[best]), float(f1[best]))
 
 
 def precision_and_recall(matches: Matches, threshold: float) -> tuple[float, float]:

@@ -30,7 +30,7 @@ def draw_reliability(
         above.plot(bins.scores, bins.precisions, 'o', label='mean score of a bin')
         error = detection_calibration_error(scores, correct)
         above.set(title=f'{title}: D-ECE {error:.3f}', xlim=(0, 1), ylim=(0, 1))
-        below.bar(left, bins.counts, width, align='edge', log=True)
+        below.bar(left, bins.counts, width, align='edge', log=bool(bins.counts.any()))
         below.set_xlabel('score')
         for each in (above, below):
             each.grid(alpha=0.3)

@@ -90,6 +90,19 @@ def test_coarser_scores_are_taken_too(dtype):
     assert mapped.tolist() == pytest.approx([0.1, 0.5, 0.9], abs=2e-5)
 
 
+@pytest.mark.parametrize('convert', ['half', 'bfloat16', 'double'])
+def test_a_model_in_another_precision_keeps_its_map(convert):
+    """Scores of a ranking may be so near each other that half has one for all."""
+    x = torch.linspace(0.5, 0.5001, 50)
+    y = torch.linspace(0.0, 1.0, 50, dtype=torch.float64)
+    calibration = Calibration.of_knots([(x, y)])
+    labels = torch.zeros(50, dtype=torch.int64)
+    before = calibration(x, labels)
+    model = getattr(torch.nn.Sequential(calibration), convert)()
+    assert torch.equal(model[0](x, labels), before)
+    assert model.to('meta')[0].scores.is_meta
+
+
 def test_no_detections_stay_none():
     knots = torch.tensor([0.5]), torch.tensor([0.5], dtype=torch.float64)
     nothing = torch.zeros(0), torch.zeros(0, dtype=torch.int64)

@@ -103,6 +103,53 @@ def test_each_image_has_a_picture_of_its_own(images, config, checkpoint, capsys)
     assert pictures(images / 'few') == ['a.png', 'predictions.json']
 
 
+def test_pictures_of_formats_without_colour_or_unknown_are_png(
+    images, config, checkpoint
+):
+    grey = cv2.imread('one/a.png', cv2.IMREAD_GRAYSCALE)
+    Path('kinds').mkdir()
+    cv2.imwrite('kinds/grey.pgm', grey)
+    whole = cv2.imencode('.jpg', grey)[1].tobytes()
+    for name in ('photo', 'photo.jfif'):
+        Path('kinds', name).write_bytes(whole)
+    named = ['kinds', 'kinds/photo', 'kinds/photo.jfif']
+    infer([*named, '--config', config, '--checkpoint', checkpoint, '--out-dir', 'out'])
+    assert pictures(images / 'out') == ['grey.pgm.png', 'photo.jfif.png', 'photo.png']
+    for name in pictures(images / 'out'):
+        assert cv2.imread(f'out/{name}').shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize('others', [['one'], []])
+def test_an_image_that_ends_as_it_should_but_is_damaged_costs_no_other(
+    others, images, config, checkpoint, capsys
+):
+    """Its end is all that is looked at before, and OpenCV finds out."""
+    content = bytearray(Path('one/a.png').read_bytes())
+    content[20:60] = bytes(40)
+    Path('damaged.png').write_bytes(content)
+    command = ['--config', config, '--checkpoint', checkpoint, '--out-dir', 'out']
+    with pytest.raises(UserError, match='^1 of .* no picture: damaged.png'):
+        infer(['damaged.png', *others, *command, '--json'])
+    found = json.loads((images / 'out' / 'predictions.json').read_text())
+    assert len(found) == 10 * len(others)
+    drawn = ['one/a.png'] if others else []
+    assert pictures(images / 'out') == [*drawn, 'predictions.json']
+    assert f'{len(others)} pictures with {len(found)} det' in capsys.readouterr().out
+
+
+def test_a_test_set_in_a_wrapper_is_seen_through(images, config, checkpoint):
+    Path('joined.py').write_text(
+        f"""_base_ = '{config}'
+test_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset',
+    datasets=[_base_.test_dataloader.dataset]))
+"""
+    )
+    torch.save(torch.load(checkpoint)['state_dict'], 'weights.pth')
+    infer(['one', '--config', 'joined.py', '--checkpoint', 'weights.pth', '--json'])
+    found = json.loads(Path('work_dirs/pictures/predictions.json').read_text())
+    assert {each['category_name'] for each in found} <= set('0123456789')
+
+
 def test_boxes_are_written_with_width_and_height():
     found = InstanceData(
         bboxes=torch.tensor([[1.0, 2.0, 5.0, 10.0]]),
@@ -125,6 +172,7 @@ def test_boxes_are_written_with_width_and_height():
             '2 of 3 images are damaged.*cut_off',
         ),
         (['two'], ['--out-dir', 'two'], 'would replace an image'),
+        (['two'], ['--out-dir', 'one/a.png'], '--out-dir one/a.png cannot be made'),
         (['one'], ['--device', 'abacus'], '--device abacus'),
         (['one'], ['--config', 'gone.py'], 'no config gone.py'),
         (['one'], ['--checkpoint', 'gone.pth'], 'no checkpoint gone.pth'),

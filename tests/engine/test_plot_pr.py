@@ -59,6 +59,8 @@ def files(tmp_path):
     for name, content in contents.items():
         (tmp_path / f'{name}.json').write_text(json.dumps(content))
     (tmp_path / 'cut.json').write_text('[{')
+    (tmp_path / 'right').write_text(json.dumps(right))
+    (tmp_path / 'folder.png').mkdir()
     (tmp_path / 'dump.pkl').write_bytes(b'')
     return tmp_path
 
@@ -80,6 +82,31 @@ def test_several_detectors_in_one_picture(files, capsys):
     assert 'ours: AP 1.000 (mean over classes, IoU 0.5)' in printed
     # Half of all recalls are reached, with 0 among them: 51 of 101.
     assert 'theirs: AP 0.505' in printed
+
+
+def test_files_are_json_by_any_name(files, capsys):
+    out = files / 'pr.PNG'
+    plot_pr(
+        ['--ann-file', f'{files}/gt.json', f'a={files}/right', '--out', str(out)],
+    )
+    assert out.read_bytes().startswith(b'\x89PNG')
+    assert 'a: AP 1.000' in capsys.readouterr().out
+
+
+def test_classes_that_nothing_was_found_of_are_told(files, capsys):
+    """As of a detector for some of the classes that are annotated."""
+    annotated = json.loads((files / 'gt.json').read_text())
+    other = dict(annotated['annotations'][0], id=3, category_id=9)
+    annotated['annotations'].append(other)
+    annotated['categories'] += [dict(id=8, name='none'), dict(id=9, name='wolf')]
+    (files / 'two.json').write_text(json.dumps(annotated))
+    command = ['--ann-file', f'{files}/two.json', '--out', f'{files}/pr.png']
+    plot_pr([*command, f'a={files}/right.json'])
+    printed = capsys.readouterr().out
+    assert 'a: AP 0.500' in printed
+    assert 'a has no detection of wolf: AP 0 each in the mean' in printed
+    plot_pr([*command, f'a={files}/right.json', '--category', 'cell'])
+    assert 'no detection' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -105,6 +132,8 @@ def test_several_detectors_in_one_picture(files, capsys):
         (['a=right.json', '--category', 'wolf'], 'no category wolf; it has cell'),
         (['a=right.json', '--iou', '50'], '--iou'),
         (['a=right.json', '--out', 'pr.doc'], '--out pr.doc must end in'),
+        (['a=right.json', '--out', 'folder.png'], '--out folder.png cannot be written'),
+        (['a=right.json', '--out', 'gt.json/pr.png'], '--out gt.json/pr.png cannot be'),
         (['a=right.json', '--ann-file', 'right.json'], 'no COCO annotation file'),
         (['a=right.json', '--ann-file', 'no_crowd.json'], "without 'iscrowd'"),
         (['a=right.json', '--ann-file', 'gone.json'], 'no annotation file'),

@@ -2,8 +2,14 @@
 
 import pytest
 from detections import write
+from mmengine.fileio import load
 
-from ape_mmdet.evaluation import best_f1_threshold
+from ape_mmdet.evaluation import (
+    best_f1_threshold,
+    load_annotations,
+    match_detections,
+    precision_and_recall,
+)
 
 
 def test_it_separates_right_detections_from_wrong_ones(tmp_path):
@@ -27,6 +33,16 @@ def test_it_separates_right_detections_from_wrong_ones(tmp_path):
 def test_a_detection_found_twice_counts_once(tmp_path):
     files = write(tmp_path, [(1, 0)], [(1, 0, 0.9), (1, 1, 0.8)])
     assert best_f1_threshold(*files) == (pytest.approx(0.9), pytest.approx(1.0))
+
+
+def test_equal_scores_are_kept_or_left_together(tmp_path):
+    """The one that is right comes first, and no threshold keeps it alone."""
+    files = write(tmp_path, [(1, 0)], [(1, 0, 0.5), (1, 100, 0.5), (1, 200, 0.5)])
+    threshold, f1 = best_f1_threshold(*files)
+    matches = match_detections(load_annotations(files[0]), load(files[1]))
+    precision, recall = precision_and_recall(matches, threshold)
+    assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
+    assert f1 == pytest.approx(0.5)
 
 
 def test_no_objects_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +16,9 @@ from small_training import write_config
 from ape_mmdet.calibration import Calibration
 from ape_mmdet.calibration.fit import Samples
 from ape_mmdet.datasets import generate_digit_scenes
-from ape_mmdet.engine.calibrate import _told, calibrate
+from ape_mmdet.engine.calibrate import _calibrated_head, _told, calibrate
+from ape_mmdet.engine.errors import UserError
+from ape_mmdet.heads import CalibratedMixin
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +193,18 @@ MISTAKES = {
         'Nothing is detected on val. The usual cause is a score_thr above 0',
     ),
     'its own file': (['--out', '{checkpoint}'], '--out would replace'),
+    'a folder': (['--out', '{folder}'], '--out {folder} is a folder'),
+    'a file for a folder': (
+        ['--out', '{checkpoint}/out.pth'],
+        '--out {checkpoint}/out.pth cannot be written',
+    ),
+    'weights of another model': (
+        [
+            *('--cfg-options', 'model.neck.out_channels=64'),
+            'model.bbox_head.in_channels=64',
+        ],
+        'The checkpoint is of another model than the config',
+    ),
     'no place for it': (
         ['--cfg-options', 'model.bbox_head.type=ATSSHead'],
         'class CalibratedATSSHead(CalibratedMixin, ATSSHead)',
@@ -204,7 +219,8 @@ MISTAKES = {
 @pytest.mark.parametrize('mistake', MISTAKES)
 def test_a_mistake_is_told_in_one_message(mistake, config, trained, tmp_path):
     arguments, named = MISTAKES[mistake]
-    arguments = [part.format(checkpoint=trained) for part in arguments]
+    places = dict(checkpoint=trained, folder=tmp_path)
+    arguments = [part.format(**places) for part in arguments]
     out = tmp_path / 'out.pth'
     result = run(
         *tool('calibrate', config, trained, '--out', out, '--work-dir', tmp_path),
@@ -212,9 +228,33 @@ def test_a_mistake_is_told_in_one_message(mistake, config, trained, tmp_path):
     )
     assert result.returncode != 0
     (message,) = re.findall(r'^Error: .*', result.stdout, re.MULTILINE)
-    assert named in message
+    assert named.format(**places) in message
     assert 'Traceback' not in result.stdout
     assert not out.exists()
+
+
+class TwoStages(torch.nn.Module):
+    """As two-stage detectors are built; the first stage can be a dense head."""
+
+    def __init__(self, rpn_head: torch.nn.Module) -> None:
+        super().__init__()
+        self.rpn_head = rpn_head
+        self.roi_head = torch.nn.Identity()
+
+
+class Proposals(CalibratedMixin, torch.nn.Identity):
+    """A first stage that would have a place for a calibration."""
+
+
+@pytest.mark.parametrize('first', [torch.nn.Identity, Proposals])
+def test_the_scores_of_a_second_stage_are_not_calibrated(first):
+    with pytest.raises(UserError, match='TwoStages takes its scores from roi_head'):
+        _calibrated_head(SimpleNamespace(model=TwoStages(first())))
+
+
+def test_a_detector_without_a_dense_head_is_named_as_such():
+    with pytest.raises(UserError, match='Identity has no bbox_head'):
+        _calibrated_head(SimpleNamespace(model=torch.nn.Identity()))
 
 
 @pytest.mark.parametrize('folds', ['0', '1', '2.5'])
