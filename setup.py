@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metadata is in setup.cfg; here, what goes into a wheel beside the package."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranking-based losses for object detection as a plugin for MMDetection.
 
 ``ape_mmdet.ranking`` and ``ape_mmdet.selection`` need torch alone.

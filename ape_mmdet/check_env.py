@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether detectors can be trained here: ``python -m ape_mmdet.check_env``.
 
 Prints versions, devices and what was tried; where something does not work,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``torch.compile`` is to leave alone."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs of this package by name: ``ape_mmdet::fcos_ape.py``, from any folder.
 
 MMEngine finds configs of installed packages by such names, for packages that

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """How far the near-linear losses are from pairs in float64.
 
     python benchmarks/accuracy.py [--cases 60] [--seed 0]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """COCO's evaluation by pycocotools and by faster-coco-eval: time and difference.
 
     python benchmarks/evaluation.py [--images 5000] [--detections 100]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Lines of code of each ranking head, and of what heads share, as Markdown.
 
     python benchmarks/head_lines.py

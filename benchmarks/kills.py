@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Trainings killed at random moments and resumed, against one left alone.
 
     python benchmarks/kills.py [--kills 100] [--epochs 60] [--seed 0]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Resident memory over thousands of training steps of images of random shapes.
 
     python benchmarks/memory.py [CONFIG] [--steps 5000]

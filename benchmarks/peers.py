@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What else there is to train a classifier of priors with.
 
 The loops and the bucketed loss return the value and the gradient of all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of what a benchmark measured."""
 
 from pathlib import Path

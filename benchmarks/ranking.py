@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Time and memory of the ranking losses beside their peers, in one run.
 
     python benchmarks/ranking.py [--out FOLDER] [--device cuda] [--quick]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Time of the adaptive selection beside scikit-learn, one ground truth at a time.
 
     python benchmarks/selection.py [--device cuda] [--ground-truths 200]

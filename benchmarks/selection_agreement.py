@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """The adaptive selection beside scikit-learn's, on candidates of a trained detector.
 
     python benchmarks/selection_agreement.py CONFIG CHECKPOINT [--ground-truths 1000]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """What a training step of a config is: sizes, numbers to rank, time and memory.
 
     python benchmarks/step.py CONFIG --data-root data/coco/ [--steps 3]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """What ranking across processes sends and takes, beside ranking in each alone.
 
     python benchmarks/sync.py [--processes 2 4] [--positives 2000]

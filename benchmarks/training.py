@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Time of a training iteration with one config and with others, side by side.
 
     python benchmarks/training.py CONFIG [CONFIG ...] [--iterations 40]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all tests share: the repository root, and data that may be absent."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several processes that know each other, for tests of distributed training."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training that ends within seconds: the demo's, of a small model."""
 
 from pathlib import Path

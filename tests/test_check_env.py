@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The check of an installation tells what works and what to do."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/compatibility.md names the versions that the lock files pin."""
 
 import re

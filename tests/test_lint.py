@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said in several places agrees: pins, versions, the oldest Python."""
 
 import re

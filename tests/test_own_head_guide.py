@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The guide to a head of one's own can be followed word for word."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel: all that a user needs outside the clone, found by name."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the README shows can be copied and runs; the table of configs is whole."""
 
 import re

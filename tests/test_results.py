@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/results.md says what the CSV files beside it say, which were written by runs."""
 
 from pathlib import Path

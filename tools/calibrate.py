@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Make scores probabilities: `python tools/calibrate.py --help`."""
 
 import sys

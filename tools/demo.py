@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Train and evaluate a detector on scenes of digits: what `make demo` runs."""
 
 import sys

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Evaluate with several GPUs of one host or many, through torchrun.
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [flags of tools/test.py]
 # Many hosts: run it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT set.

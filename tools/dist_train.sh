@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Train on several GPUs of one host or many, through torchrun.
 #   tools/dist_train.sh CONFIG GPUS [flags of tools/train.py]
 # Many hosts: run it on each with NNODES, NODE_RANK, MASTER_ADDR and PORT set.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Draw the figures of the paper's appendix from the code that trains."""
 
 import argparse

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Draw what a detector finds on images: `python tools/infer.py --help`."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the demo's data set of handwritten digit scenes, in COCO format."""
 
 import argparse

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Draw precision-recall curves of detectors: `python tools/plot_pr.py --help`."""
 
 import sys

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Get a data set: `python tools/prepare_data.py --help`."""
 
 import sys

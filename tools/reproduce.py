@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Train the rows of the paper's tables and report what they reached."""
 
 import sys

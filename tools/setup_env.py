@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Set up a virtual environment with what the demo and the tests need, once.
 
 `make setup`, `make demo` and `make test` run this, and `make test-openmmlab` with

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Evaluate with the GPUs that Slurm gives: GPUS in all (8), GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [flags of tools/test.py]
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Train on the GPUs that Slurm gives: GPUS in all (8), GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [flags of tools/train.py]
 # MAX_RESTARTS=3: where a process or a node dies, all are started again up to three

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Evaluate a detector: `python tools/test.py --help`."""
 
 import sys

@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
 """Train a detector: `python tools/train.py --help`."""
 
 import sys

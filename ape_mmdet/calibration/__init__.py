@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probabilities from scores whose level was left open.
 
 :mod:`ape_mmdet.calibration.fit` needs scikit-learn and is not imported here:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitting maps from scores to the probability of being correct."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strictly increasing maps from scores to probabilities."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drawing one scene of handwritten digits on a textured background.
 
 Everything is drawn from a ``numpy.random.Generator`` that the caller passes:

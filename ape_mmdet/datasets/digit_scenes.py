@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Synthetic detection scenes made of real handwritten digits.
 
 The 1,797 handwritten 8x8 digits that scikit-learn ships are enlarged, bent,

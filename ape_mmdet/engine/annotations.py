@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of annotation files in COCO's format, and of the images they list."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibrating a checkpoint, as ``tools/calibrate.py``."""
 
 import os

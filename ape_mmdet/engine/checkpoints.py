@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints that are whole, and hold tensors and plain data: nothing that runs.
 
 A checkpoint is a pickle, and a pickle can call any function while it is read.

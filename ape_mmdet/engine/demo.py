@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo: from nothing to a trained, evaluated detector and its pictures."""
 
 import json

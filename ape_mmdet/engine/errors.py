@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mistakes that the user can mend, told without a traceback."""
 
 import signal

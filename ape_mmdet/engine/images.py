@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether image files are whole: a download or a copy may have cut them short."""
 
 from io import BytesIO

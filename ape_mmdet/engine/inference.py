@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detections on images of the user's own, as ``tools/infer.py``."""
 
 import json

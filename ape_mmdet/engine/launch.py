@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training and testing a config, as ``tools/train.py`` and ``tools/test.py``."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Precision-recall curves of tested detectors, as ``tools/plot_pr.py``."""
 
 import json

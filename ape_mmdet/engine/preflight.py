@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks before a model is built: config, data, classes, checkpoint.
 
 MMEngine finds these mistakes only after the model is built, some of them

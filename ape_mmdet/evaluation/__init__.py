@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading detections: what mAP alone does not tell."""
 
 from ape_mmdet.evaluation.matching import (

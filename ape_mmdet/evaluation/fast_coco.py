@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COCO's figures from faster-coco-eval: the same numbers, sooner.
 
 Registered where this module is imported, as the configs of this package do. OneDL's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which detections are correct, by COCO's own matching."""
 
 from collections.abc import Sequence

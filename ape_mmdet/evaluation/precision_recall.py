@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Precision at each recall, of which AP is the mean."""
 
 from contextlib import redirect_stdout

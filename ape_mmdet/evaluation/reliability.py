@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether scores are probabilities: reliability and its error."""
 
 from typing import NamedTuple

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Score thresholds: which one to take, and what one gives."""
 
 from typing import NamedTuple

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dense heads trained by ranking, in MMDetection's registry."""
 
 from ape_mmdet.heads.anchor import AnchorRankingMixin

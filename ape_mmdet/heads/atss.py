@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ATSS's head, trained by ranking."""
 
 from mmdet.models.dense_heads import ATSSHead

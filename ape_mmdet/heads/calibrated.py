@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads that give calibrated scores, with a map that their checkpoint holds."""
 
 import warnings

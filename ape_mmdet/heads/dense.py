@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the mixins use of the heads that they are put in front of."""
 
 from typing import TYPE_CHECKING, Any

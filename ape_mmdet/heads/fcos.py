@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FCOS, from anchors as APE's authors train it, and from points."""
 
 from mmdet.models.dense_heads import FCOSHead

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generalized Focal Loss's head, trained by ranking."""
 
 import torch

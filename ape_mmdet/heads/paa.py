@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PAA's head, trained by ranking, with adaptive ranking pair selection."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranking for MMDetection's heads that predict from points, as FCOS does."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The core that all ranking heads share: from a dense head to a ranking problem.
 
 A head says, in :meth:`RankingMixin.dense_predictions`, what it predicted for

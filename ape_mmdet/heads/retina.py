@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RetinaNet's head, trained by ranking."""
 
 from mmdet.models.dense_heads import RetinaHead

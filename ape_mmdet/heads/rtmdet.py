@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RTMDet's head, trained by ranking."""
 
 from typing import Any

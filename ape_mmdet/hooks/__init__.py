@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of the training loop, in MMDetection's registry."""
 
 from ape_mmdet.hooks.checkpoint import WholeCheckpointHook

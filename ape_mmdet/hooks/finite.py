@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches that make the loss or its gradient NaN or infinite."""
 
 from collections.abc import Callable, Sequence

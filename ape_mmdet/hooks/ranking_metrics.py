@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a ranking loss is about, beside its value in the log."""
 
 from collections.abc import Sequence

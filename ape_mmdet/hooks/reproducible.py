@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Epochs that depend on the seed and their number, not on what ran before."""
 
 import random

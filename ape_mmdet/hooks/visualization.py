@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of detections whose scores have no fixed level."""
 
 import os

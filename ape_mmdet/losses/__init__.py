@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranking losses as modules in MMDetection's registry."""
 
 from ape_mmdet.losses.ap_loss import APLoss

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AP loss as a module."""
 
 from mmdet.registry import MODELS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """APE loss as a module."""
 
 from functools import partial

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the heads expect of a ranking loss."""
 
 from abc import ABCMeta, abstractmethod

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Zip archives: whether they are whole, and unpacking them."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress bars, on the terminal's error stream."""
 
 from collections.abc import Iterable, Iterator, Sequence

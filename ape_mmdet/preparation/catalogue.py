@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data sets that can be prepared: where they come from, and what they hold."""
 
 from dataclasses import dataclass

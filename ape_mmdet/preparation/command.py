@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``tools/prepare_data.py`` does."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a data set is whole: its counts, its annotations, its images."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Annotations in Pascal VOC's format, one XML file an image, made COCO's."""
 
 import json

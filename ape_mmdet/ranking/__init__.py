@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mathematics of ranking losses: pure functions that need torch alone."""
 
 from ape_mmdet.ranking.ap import ap_loss

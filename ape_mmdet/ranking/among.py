@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Positives against worse localised positives in APE loss, pair by pair.
 
 Which pairs enter depends on two orders there, of scores and of IoU. In rows

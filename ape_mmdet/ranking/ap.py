@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AP loss: the ranking task behind average precision, trained directly.
 
 Chen et al., "AP-Loss for Accurate One-Stage Object Detection" (TPAMI 2020),

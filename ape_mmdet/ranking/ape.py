@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """APE loss: adaptive pairwise error.
 
 Xu, Deng, Li, "Revisiting AP Loss for Dense Object Detection: Adaptive Ranking

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of what the caller passed, in the caller's terms."""
 
 import math

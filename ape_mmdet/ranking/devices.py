@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done differently on a CPU and on other devices.
 
 Elsewhere than on a CPU, nothing may wait for the device inside a loop, work

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distance functions: how wrong the order of one pair of logits is.
 
 All take the difference x_uv = logit_v - logit_u, which is positive where v is

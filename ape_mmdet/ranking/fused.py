@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Placing candidates and evaluating their polynomials in one pass over memory.
 
 Every operation of PyTorch on millions of candidates is a pass over the memory

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``fused`` runs on a device, in Triton; importing it needs triton.
 
 Table sizes differ from batch to batch: were kernels specialised on them, as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses whose gradient is set rather than derived (error-driven update)."""
 
 from typing import Any, NoReturn

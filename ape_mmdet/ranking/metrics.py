@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a batch's ranking is like, in numbers to log: nothing here is learnt from."""
 
 import math

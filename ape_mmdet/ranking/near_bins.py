@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a bin of scores adds to a positive that it is near to."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both losses at a cost that is near-linear in negatives, exact all the same."""
 
 import math

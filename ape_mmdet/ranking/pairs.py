@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pairs enter a ranking loss, and in blocks of what size."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Candidates in groups, each with a polynomial: placed once, evaluated once."""
 
 import torch

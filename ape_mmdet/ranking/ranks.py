@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One ranking over the batches of all processes of a distributed training.
 
 Positives are few: every process gets to know all of them, and lays out the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both losses pair by pair, as the equations stand.
 
 Time grows with the product of positives and negatives, memory is bounded by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting, for many scores, how many of a few knots each has passed."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The axis of scores, cut into bins and, at cut-offs, into segments."""
 
 import math

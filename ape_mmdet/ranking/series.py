@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Taylor series of the sigmoid and of softplus."""
 
 from functools import lru_cache

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums of the sigmoid over many scores, by moments of bins.
 
 The axis of scores is cut into bins, narrow against 1 / lambda. Inside a bin

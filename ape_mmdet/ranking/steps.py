@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums of the piecewise linear step over many scores, by running sums.
 
 Between two breakpoints of all positives the step is linear in the score of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a candidate costs as a positive of its ground truth.
 
 Xu et al., "Revisiting AP Loss for Dense Object Detection: Adaptive Ranking Pair

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixtures of two Gaussians in one dimension, fitted to many groups at once.
 
 The rounds of expectation and maximisation are those of scikit-learn's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptive ranking pair selection: which candidates are positives.
 
 Xu, Deng, Li, "Revisiting AP Loss for Dense Object Detection: Adaptive Ranking

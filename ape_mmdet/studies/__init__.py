@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of the paper's appendix, run row by row and reported."""
 
 from ape_mmdet.studies.experiments import EXPERIMENTS, TUNING

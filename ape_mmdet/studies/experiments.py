@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies beyond the tables of the appendix: its Section 2, and baselines."""
 
 from itertools import product

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Section 2 of the appendix on real logits: one gradient in several forms."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables and a plot of what the rows of a study reached."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training the rows of a study, so that nothing done is done again."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tables of the appendix vary, and what was published for each row.
 
 Xu et al., "Revisiting AP Loss for Dense Object Detection: Adaptive Ranking

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several trainings after and beside one another."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steps of data pipelines, in MMDetection's registry."""
 
 from ape_mmdet.transforms.loading import LoadWholeImageFromFile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of detections, curves of training, reliability diagrams."""
 
 from ape_mmdet.visualization.curves import draw_curves

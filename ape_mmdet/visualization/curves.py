@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Curves of loss and mAP from what MMEngine logged."""
 
 import json

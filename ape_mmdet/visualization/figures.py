@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures of the paper's appendix, drawn from the code that trains."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detections drawn beside the ground truth."""
 
 from collections.abc import Iterable

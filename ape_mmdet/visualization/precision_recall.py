@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Precision-recall curves of several detectors in one picture."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Docstrings as Markdown: they hold reStructuredText's roles and equations."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What MkDocs does not do: equations without a network, pages that are not in docs/."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets with mistakes, trained on by the tool: each has a clear outcome."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark of evaluations prints both times, and that the figures are one."""
 
 import re

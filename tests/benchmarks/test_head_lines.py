@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A head over the shared core is short, and is counted by what it is."""
 
 from pathlib import Path

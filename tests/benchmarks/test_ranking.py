@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark compares what it says it compares, and runs."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is claimed of kills and memory, at a size that a test can wait for."""
 
 import importlib.util

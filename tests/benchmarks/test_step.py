@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A step of a config on real data prints what it ranked."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is fitted: known distortions, small classes, folds."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mAP of calibrated detections is that of the detector, to the last digit."""
 
 from contextlib import redirect_stdout

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Laws of the maps: the order of scores stays, ties included."""
 
 import numpy as np

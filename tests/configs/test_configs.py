@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every config parses, builds and trains a step; each row says what it varies."""
 
 from pathlib import Path

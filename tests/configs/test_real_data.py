@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data sets of the configs load, with real photos and official boxes."""
 
 import pytest

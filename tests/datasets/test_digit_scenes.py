@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests of the digit scenes: what is written, and what is left alone."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation's pages, their blocks of code, and the commands in them."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command and every snippet of the documentation runs, or says what it needs.
 
 Commands are run in small: with a few images, for an epoch, where they train. Those

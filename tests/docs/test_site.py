@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation as a site: nothing left out, no link that leads nowhere."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pages say of their snippets, beyond that these run."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints load as data; what would run code is refused and does not run."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo end to end at a small size: data, training, table, pictures."""
 
 import re

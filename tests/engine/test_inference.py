@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which images are taken, where their pictures go, and what is refused unloaded."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a command line and a config before anything runs, and the end."""
 
 from types import SimpleNamespace

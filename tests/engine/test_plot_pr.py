@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command that compares detectors, and what it says of mistakes."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a training goes on from, and what it checks before it does."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """faster-coco-eval in pycocotools' place: the same figures under the same names."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Curves of precision and recall, against counting by hand."""
 
 import numpy as np

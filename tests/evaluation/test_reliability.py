@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reliability and D-ECE, against sums by hand."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The threshold with the best F1, on detections made for it."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A head's calibration: where it comes from, what it changes, when it goes."""
 
 import copy

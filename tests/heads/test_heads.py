@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A dense head's outputs and targets become one ranking problem."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A detector in several processes learns what one would from all their images."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files the checkpoint hook removes, and when."""
 
 import logging

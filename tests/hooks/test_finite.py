@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a batch that is not finite leaves behind: nothing but a line in the log."""
 
 from functools import partial

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of the ranking in the log: of the iterations that are logged, no other."""
 
 import json

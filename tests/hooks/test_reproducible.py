@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A resumed training draws the random numbers of one that was not interrupted."""
 
 from pathlib import Path

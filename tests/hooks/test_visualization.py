@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The hook draws by rank, so that low scores are seen too."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The modules are the functions, registered, weighted and configurable."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web server, and a network of which little patience is had."""
 
 import pytest

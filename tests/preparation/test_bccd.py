@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BCCD: Pascal VOC made COCO, and the tool as a user runs it."""
 
 import json

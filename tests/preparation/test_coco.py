@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COCO 2017 on a small scale, from a server, from a folder, and spoilt."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One file, from servers and over connections that fail in their ways."""
 
 import random

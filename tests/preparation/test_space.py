@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much disk COCO 2017 takes, and when there is too little."""
 
 import re

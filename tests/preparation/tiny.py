@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COCO and BCCD on a small scale, as their servers have them."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web server on this machine that fails as it is told to."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranking problems for the tests, and how far a loss is off on them.
 
 The random ones are the same for the same seed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both losses written out pair by pair, in float64, as the paper states them.
 
 The oracle of the tests: no blocks, no tensors of pairs, nothing shared with

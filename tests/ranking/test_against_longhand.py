@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both losses agree with their long-hand float64 form, value and gradient."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training step under torch.compile is the training step."""
 
 import shutil

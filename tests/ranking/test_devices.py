@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the engine works on devices other than a CPU, shown on a CPU.
 
 There nothing may wait for the device inside a loop, and where deterministic

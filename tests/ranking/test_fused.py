@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fused kernels: chosen where they should be, right, and compiled for GPUs.
 
 Those that run kernels need a GPU or Triton's interpreter, which must be asked

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may be passed to the losses, in what form, and what is refused."""
 
 from fractions import Fraction

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Laws of ranking losses, from the paper and its appendix."""
 
 import subprocess

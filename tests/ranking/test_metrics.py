@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of a ranking, against their definitions pair by pair."""
 
 import math

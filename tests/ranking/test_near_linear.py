@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The near-linear form is the pairwise form, on random and adversarial batches."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Laws of both losses on whatever batches and options hypothesis thinks of.
 
 The same examples in every run, so that a change of the engine alone can make a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With sync=True, processes rank the union of their batches, exactly."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The selection written out for one ground truth after the other.
 
 The oracle of the tests, and the benchmark's peer: loops, and scikit-learn's

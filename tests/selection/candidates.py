@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Candidates of ground truths for the tests; the same for the same seed."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The selection is the one that scikit-learn's mixtures make."""
 
 import by_scikit_learn

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Costs of candidates, by the paper's formula."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixtures fitted together are those that scikit-learn fits one by one."""
 
 import by_scikit_learn

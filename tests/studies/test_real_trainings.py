@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A study's runs train the real thing, go on where they were killed, and end."""
 
 import signal

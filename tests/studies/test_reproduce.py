@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/reproduce.py trains what is not done, and reports all of it."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calibrating as a user does it, from a trained detector to its pictures."""
 
 import json

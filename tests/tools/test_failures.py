@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A disk that is full, and a process that dies: nothing is lost, and it is told."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one looks at, as a user does: log, pictures in training, detections, curves."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training that was killed goes on as if it had not been."""
 
 import os

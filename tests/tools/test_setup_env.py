@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/setup_env.py, without a network: pip and .venv's Python are faked.
 
 Each test has a checkout of its own, in a folder with a space in its name.

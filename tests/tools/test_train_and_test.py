@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tools as a user runs them: train, kill, resume, test, and go wrong."""
 
 import json

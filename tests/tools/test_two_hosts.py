@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts, each a network of its own, train together and survive a loss."""
 
 import os

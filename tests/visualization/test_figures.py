@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The appendix's figures show what the losses do."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reliability diagrams of what there is to draw."""
 
 import warnings
