@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from ape_mmdet.engine.errors import missing_module
+from ape_mmdet.errors import missing_module
 from ape_mmdet.version import __version__
 
 # Of each import, the distributions that bring it: OneDL's, OpenMMLab's.

@@ -9,8 +9,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 from mmengine.fileio import list_from_file
 
-from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
+from ape_mmdet.errors import UserError, shortened
 
 # What MMDetection and pycocotools read of every entry of a file's lists.
 FIELDS = {

@@ -28,7 +28,6 @@ from ape_mmdet.calibration.report import FLOOR, shown, table
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import positive_int
 from ape_mmdet.engine.checkpoints import refuse_other_weights
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.launch import (
     base_parser,
     build_runner,
@@ -37,13 +36,14 @@ from ape_mmdet.engine.launch import (
     leave_processes,
     parse,
 )
+from ape_mmdet.engine.whole_files import BACKEND
+from ape_mmdet.errors import UserError
 from ape_mmdet.evaluation import (
     load_annotations,
     match_detections,
     mean_average_precision,
 )
 from ape_mmdet.heads import CalibratedMixin
-from ape_mmdet.hooks.checkpoint import BACKEND
 from ape_mmdet.visualization import draw_reliability
 
 

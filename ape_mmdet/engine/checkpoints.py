@@ -31,7 +31,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 from torch import serialization
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 # Python 2's name of a module, and NumPy 1's, in pickles of old.
 RENAMED = {

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from ape_mmdet.datasets import generate_digit_scenes
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.evaluation import best_f1_threshold
 from ape_mmdet.heads.calibrated import OpenLevelWarning
 from ape_mmdet.visualization import draw_beside_ground_truth, draw_curves

@@ -26,8 +26,8 @@ from ape_mmdet.engine.arguments import (
     positive_int,
 )
 from ape_mmdet.engine.checkpoints import guard_loading, refuse_other_weights
-from ape_mmdet.engine.errors import UserError, shortened
 from ape_mmdet.engine.images import is_whole_image_file
+from ape_mmdet.errors import UserError, shortened
 
 TOP_K = 10
 PREDICTIONS = 'predictions.json'

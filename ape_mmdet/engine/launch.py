@@ -23,8 +23,8 @@ from ape_mmdet.engine.checkpoints import (
     is_whole,
     time_written,
 )
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
+from ape_mmdet.errors import UserError
 
 # Where each launcher tells a process its rank.
 RANK_VARIABLES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ape_mmdet.engine.errors import UserError, shortened
+from ape_mmdet.errors import UserError, shortened
 from ape_mmdet.evaluation import precision_recall
 from ape_mmdet.visualization import draw_precision_recall
 

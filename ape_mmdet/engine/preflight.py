@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from ape_mmdet.engine.annotations import check_annotations
 from ape_mmdet.engine.checkpoints import is_whole
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.named_configs import resolve_name
 
 TRAIN_PARTS = ('train', 'val')

@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ape_mmdet.engine.errors import UserError, shortened
+from ape_mmdet.errors import UserError, shortened
 
 # Where the message hub, which checkpoints hold, keeps the epoch validated last.
 VALIDATED = 'validated_epoch'

@@ -13,7 +13,7 @@ from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import METRICS
 from pycocotools.cocoeval import COCOeval
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 
 @METRICS.register_module()

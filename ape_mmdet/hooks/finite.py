@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 # Where the message hub, which checkpoints hold, keeps the count.
 COUNT = 'num_skipped_updates'

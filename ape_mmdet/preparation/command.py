@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 from zipfile import Path as ZippedPath
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.archives import Damaged, check_archive, opened, unpack
 from ape_mmdet.preparation.catalogue import DATA_SETS, DataSet, Part
 from ape_mmdet.preparation.download import Patience, download

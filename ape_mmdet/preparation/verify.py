@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from ape_mmdet.engine.errors import shortened
 from ape_mmdet.engine.images import image_size, is_whole_image_file
+from ape_mmdet.errors import shortened
 from ape_mmdet.preparation.bars import counted
 from ape_mmdet.preparation.catalogue import DataSet, Part, Split
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 from zipfile import Path as ZippedPath
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.bars import counted
 from ape_mmdet.preparation.catalogue import DataSet
 

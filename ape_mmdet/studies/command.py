@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ape_mmdet.engine import preflight
 from ape_mmdet.engine.arguments import positive_int
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.studies.experiments import (
     EXPERIMENTS,
     HEADS,

@@ -14,7 +14,7 @@ from threading import Lock
 
 import torch
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.studies.runs import InProgress, Run
 
 # Seconds that trainings may take to end before they are killed.

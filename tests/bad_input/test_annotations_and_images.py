@@ -19,7 +19,7 @@ from PIL import Image
 
 from ape_mmdet.engine import launch, preflight
 from ape_mmdet.engine.calibrate import _use_for_test
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 # What schedulers say of an optimizer that is changed behind their back.
 pytestmark = pytest.mark.filterwarnings('error:Seems like')

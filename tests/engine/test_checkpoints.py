@@ -21,7 +21,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
 
 from ape_mmdet.engine import checkpoints
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 
 @pytest.fixture

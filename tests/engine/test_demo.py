@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from ape_mmdet.engine.demo import _mark, _prepare
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.inference import as_json, infer
+from ape_mmdet.errors import UserError
 
 CONFIG = 'configs/demo_fcos_ape.py'
 CLASSES = [f'kind {number}' for number in range(10)]

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.launch import base_parser, build_runner, leave_processes, parse
+from ape_mmdet.errors import UserError
 
 
 @pytest.mark.parametrize(

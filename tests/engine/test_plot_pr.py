@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.plot_pr import plot_pr
+from ape_mmdet.errors import UserError
 
 # Values that no detection has.
 NO_DETECTION = {

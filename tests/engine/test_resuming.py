@@ -15,8 +15,8 @@ from processes import in_processes
 from torch import nn
 
 from ape_mmdet.engine import launch
-from ape_mmdet.engine.errors import UserError
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
+from ape_mmdet.errors import UserError
 from ape_mmdet.hooks import WholeCheckpointHook
 
 NUM_SAMPLES = 4

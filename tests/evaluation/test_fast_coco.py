@@ -10,7 +10,7 @@ import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.evaluation.fast_coco import FastCocoMetric, fast_evaluation
 
 pytest.importorskip('faster_coco_eval')

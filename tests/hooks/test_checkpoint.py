@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.logging import MessageHub
 
+from ape_mmdet.engine.whole_files import WholeFilesBackend
 from ape_mmdet.hooks import WholeCheckpointHook
-from ape_mmdet.hooks.checkpoint import WholeFilesBackend
 
 
 class Training:

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from processes import in_processes
 from torch.utils.data import DataLoader, Dataset
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.hooks import FiniteUpdatesHook
 
 LENGTH = 12

@@ -13,7 +13,7 @@ from commands import TIMEOUT, run
 from tiny import bccd_data_set, bccd_members, jpeg, voc, zipped
 from web import Answer
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.catalogue import BCCD
 from ape_mmdet.preparation.command import prepare
 from ape_mmdet.preparation.voc import to_box

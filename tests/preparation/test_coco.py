@@ -9,7 +9,7 @@ import pytest
 from tiny import TinyCoco, jpeg, zipped
 from web import Answer
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.command import prepare
 
 PATHS = {

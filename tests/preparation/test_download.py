@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from web import Answer
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.archives import Damaged
 from ape_mmdet.preparation.download import download
 

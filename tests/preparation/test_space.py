@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.preparation.catalogue import COCO2017
 from ape_mmdet.preparation.space import check_space
 

@@ -18,7 +18,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from rich.progress import Progress
 
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.errors import INTERRUPTED, UserError
+from ape_mmdet.errors import INTERRUPTED, UserError
 from ape_mmdet.studies import (
     EXPERIMENTS,
     TABLES,
@@ -559,7 +559,7 @@ def test_a_training_is_locked_until_its_figures_are_noted(run, monkeypatch):
 SLOW = """
 import sys
 from ape_mmdet.engine import preflight
-from ape_mmdet.engine.errors import told_plainly
+from ape_mmdet.errors import told_plainly
 from ape_mmdet.studies import Run
 from ape_mmdet.studies.command import reproduce
 preflight.check_data = lambda config, parts: None

@@ -18,7 +18,7 @@ from ape_mmdet.calibration import Calibration
 from ape_mmdet.calibration.fit import Samples
 from ape_mmdet.datasets import generate_digit_scenes
 from ape_mmdet.engine.calibrate import _calibrated_head, _told, calibrate
-from ape_mmdet.engine.errors import UserError
+from ape_mmdet.errors import UserError
 from ape_mmdet.heads import CalibratedMixin
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ape_mmdet.engine.errors import told_plainly
+from ape_mmdet.errors import told_plainly
 
 
 def test_without_scikit_learn_its_installation_is_told():
