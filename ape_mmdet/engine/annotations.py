@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 from mmdet.registry import DATASETS
@@ -48,8 +49,8 @@ def check_annotations(
         _check_fields(ann_file, annotations, evaluated)
         _check_classes(classes, ann_file, annotations, num_classes)
         _check_image_ids(ann_file, annotations)
+        _check_annotation_ids(ann_file, annotations, evaluated)
         if evaluated:
-            _check_annotation_ids(ann_file, annotations)
             folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
             _check_images(folder, annotations)
         return _num_objects(classes, ann_file, annotations)
@@ -149,7 +150,14 @@ def _check_classes(
 
 
 def _check_image_ids(ann_file: Path, annotations: dict) -> None:
-    """Raise UserError for annotations of images that are not in the file."""
+    """Raise UserError for images of one id, or annotations of none in the file."""
+    repeated = _repeated(annotations['images'])
+    if repeated:
+        raise UserError(
+            f'{ann_file} has several images of one id: {shortened(repeated)}. All but '
+            'the last of each would be lost. Give each an id of its own, and the '
+            'image_id of its annotations with it.'
+        )
     ids = {image['id'] for image in annotations['images']}
     strays = [
         each['image_id']
@@ -165,16 +173,35 @@ def _check_image_ids(ann_file: Path, annotations: dict) -> None:
         )
 
 
-def _check_annotation_ids(ann_file: Path, annotations: dict) -> None:
-    """Raise UserError for an id that pycocotools takes for "not matched"."""
-    if any(each['id'] == 0 for each in annotations['annotations']):
+def _check_annotation_ids(ann_file: Path, annotations: dict, evaluated: bool) -> None:
+    """Raise UserError for ids that repeat, or that pycocotools takes for no match."""
+    repeated = _repeated(annotations['annotations'])
+    if repeated:
+        raise UserError(
+            f'{ann_file} has several annotations of one id: {shortened(repeated)}. '
+            f'{_count_from_one(ann_file)}'
+        )
+    if evaluated and any(each['id'] == 0 for each in annotations['annotations']):
         raise UserError(
             f'{ann_file} has an annotation with id 0, and pycocotools would count '
-            'what finds it as wrong. Count from 1: python -c "import json, pathlib; '
-            f"f = pathlib.Path('{ann_file}'); d = json.loads(f.read_text()); "
-            "[a.update(id=a['id'] + 1) for a in d['annotations']]; "
-            'f.write_text(json.dumps(d))"'
+            f'what finds it as wrong. {_count_from_one(ann_file)}'
         )
+
+
+def _repeated(entries: list[dict]) -> list:
+    """Ids that several entries have."""
+    counts = Counter(entry['id'] for entry in entries)
+    return [each for each, count in counts.items() if count > 1]
+
+
+def _count_from_one(ann_file: Path) -> str:
+    """A command that numbers the annotations anew."""
+    return (
+        'Count from 1: python -c "import json, pathlib; '
+        f"f = pathlib.Path('{ann_file}'); d = json.loads(f.read_text()); "
+        "[a.update(id=n) for n, a in enumerate(d['annotations'], 1)]; "
+        'f.write_text(json.dumps(d))"'
+    )
 
 
 def _check_images(folder: Path, annotations: dict) -> None:

@@ -289,11 +289,34 @@ def test_annotation_ids_from_zero_are_refused_with_what_mends_them(data):
         UserError, match=r'val\.json has an annotation with id 0'
     ) as told:
         launch.train([str(data.config())])
-    command = re.search('python (-c) "(.*)"', str(told.value))
-    printed_by(sys.executable, *command.groups())
+    run_the_mending_command(told)
     mended = json.loads((data.root / 'val.json').read_text())['annotations']
     assert [each['id'] for each in mended] == list(range(1, 2 * NUM_IMAGES + 1))
     preflight.check_data(Config.fromfile(data.config()), ['val'])
+
+
+def test_repeated_annotation_ids_are_refused_with_what_mends_them(data):
+    for each in data.content['annotations']:
+        each['id'] = 1
+    data.write()
+    with pytest.raises(
+        UserError, match=r'train\.json has several annotations of one id: 1\.'
+    ) as told:
+        launch.train([str(data.config())])
+    run_the_mending_command(told)
+    data.train()
+
+
+def test_images_of_one_id_are_refused(data):
+    data.content['images'][1]['id'] = data.content['images'][0]['id']
+    data.write()
+    with pytest.raises(UserError, match=r'train\.json has several images of one id'):
+        launch.train([str(data.config())])
+
+
+def run_the_mending_command(told):
+    command = re.search('python (-c) "(.*)"', str(told.value))
+    printed_by(sys.executable, *command.groups())
 
 
 @pytest.mark.parametrize('content', ['', '{"images": [', '[]'])
