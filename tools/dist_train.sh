@@ -32,6 +32,19 @@ if $is_host && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
   exit 1
 fi
 
+# torchrun alone gives up on a host 0 that does not listen within a minute.
+join_timeout=${JOIN_TIMEOUT:-86400}
+if ! $is_host && [ "${NNODES:-1}" != 1 ]; then
+  address=${MASTER_ADDR:-127.0.0.1}
+  until (: <"/dev/tcp/$address/$port") 2>/dev/null; do
+    if [ "$SECONDS" -ge "$join_timeout" ]; then
+      echo "Error: host 0 did not listen at $address, port $port, within $join_timeout s" >&2
+      exit 1
+    fi
+    sleep 1
+  done
+fi
+
 # Shared, the store of the first meeting is not announced to who joins a later one.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
@@ -42,6 +55,6 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
   --rdzv_backend=c10d \
   --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:$port" \
   --rdzv_id="${RUN_ID:-ape_mmdet}" \
-  --rdzv_conf="is_host=$is_host,join_timeout=${JOIN_TIMEOUT:-86400}" \
+  --rdzv_conf="is_host=$is_host,join_timeout=$join_timeout" \
   ${LOCAL_ADDR:+--local_addr="$LOCAL_ADDR"} \
   "$tools/train.py" "${positional[@]}" --launcher pytorch "$@"

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -375,8 +376,8 @@ def test_scripts_find_the_tools_whatever_cdpath_is(script, echoed, repository):
 def test_trainings_of_one_host_do_not_meet_and_those_of_two_do(echoed):
     assert '--rdzv_endpoint=127.0.0.1:0 ' in echoed('dist_train').stdout
     assert '--master_port' not in echoed('dist_test').stdout
-    hosts = echoed('dist_train', NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
-    assert '--rdzv_endpoint=10.0.0.1:29500 ' in hosts.stdout
+    host = echoed('dist_train', NNODES='2', MASTER_ADDR='10.0.0.1')
+    assert '--rdzv_endpoint=10.0.0.1:29500 ' in host.stdout
 
 
 def test_hosts_wait_for_each_other(echoed):
@@ -384,6 +385,20 @@ def test_hosts_wait_for_each_other(echoed):
     assert re.findall(conf, echoed('dist_train').stdout) == [('true', '86400')]
     second = echoed('dist_train', NODE_RANK='1', JOIN_TIMEOUT='60').stdout
     assert re.findall(conf, second) == [('false', '60')]
+
+
+def test_a_host_waits_until_the_first_one_listens(echoed):
+    with socket.socket() as other, ThreadPoolExecutor(1) as starting:
+        other.bind(('127.0.0.1', 0))
+        port = str(other.getsockname()[1])
+        second = dict(NNODES='2', NODE_RANK='1', PORT=port)
+        too_early = echoed('dist_train', JOIN_TIMEOUT='1', **second)
+        assert too_early.returncode == 1
+        assert f'host 0 did not listen at 127.0.0.1, port {port}' in too_early.stdout
+        waiting = starting.submit(echoed, 'dist_train', JOIN_TIMEOUT='60', **second)
+        assert wait([waiting], timeout=3).not_done
+        other.listen()
+        assert f'--rdzv_endpoint=127.0.0.1:{port} ' in waiting.result().stdout
 
 
 def test_a_host_that_nobody_joins_gives_up_when_it_is_told_to():

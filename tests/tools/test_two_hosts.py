@@ -96,7 +96,9 @@ def wait_for(log: Path, pattern: str, processes, seconds: float = 300) -> None:
 def test_a_host_that_is_lost_comes_back_and_training_goes_on(hosts, bccd, tmp_path):
     work_dir = tmp_path / 'work'
     logs = [tmp_path / f'{host}.log' for host in hosts]
-    both = [start(host, i, work_dir, logs[i]) for i, host in enumerate(hosts)]
+    # The other one waits for host 0.
+    second = start(hosts[1], 1, work_dir, logs[1])
+    both = [start(hosts[0], 0, work_dir, logs[0]), second]
     try:
         # 64 images, two processes, batches of 4: both train their half.
         wait_for(logs[0], r'Epoch\(train\) +\[2\]\[[1-6]/8\]', both)
