@@ -4,9 +4,9 @@
 A checkpoint is a pickle, and a pickle can call any function while it is read.
 ``torch.load(weights_only=True)`` refuses that, and refuses MMEngine's own
 checkpoints with it: their log holds ``HistoryBuffer`` objects, whose methods
-are pickled as calls of ``getattr``. OneDL's MMEngine reads on without the
-protection where it fails; OpenMMLab's, with torch 2.6 or newer, fails. Here such
-calls are let through, and nothing else.
+are pickled as calls of ``getattr``, and MultiStepLR's state is a ``Counter``.
+OneDL's MMEngine reads on without the protection where it fails; OpenMMLab's,
+with torch 2.6 or newer, fails. Here these are let through, and nothing else.
 """
 
 import errno
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 from torch import serialization
@@ -42,7 +43,7 @@ RENAMED = {
 # Functions and classes that make data of data.
 PLAIN = {
     'builtins': {'bytearray', 'bytes', 'complex', 'frozenset', 'set', 'slice'},
-    'collections': {'OrderedDict', 'defaultdict'},
+    'collections': {'Counter', 'OrderedDict', 'defaultdict'},
     '_codecs': {'encode'},
     'numpy._core.multiarray': {'scalar'},
     'torch': {'Size', 'device'},
@@ -64,6 +65,8 @@ NAMES = ('epoch_{}.pth', 'iter_{}.pth')
 TIME = '%Y%m%d_%H%M%S'
 # What HistoryBuffer registers as statistics, and pickles.
 STATISTICS = {'current', 'max', 'mean', 'min'}
+# What OneCycleParamScheduler pickles of itself.
+ANNEALING = {'_annealing_cos', '_annealing_linear'}
 
 
 class _Refused(UserError):
@@ -428,16 +431,24 @@ def _array_of_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-def _statistic(owner: Any, name: str) -> Callable:
-    """``getattr``, for the methods that HistoryBuffer pickles."""
-    if owner is not HistoryBuffer or name not in STATISTICS:
-        raise _refusal(f'getattr({owner!r}, {name!r})')
-    return getattr(HistoryBuffer, name)
+def _one_cycle(*_: Any) -> None:
+    """``OneCycleParamScheduler``, whose methods are wanted, and no instance."""
+    raise _refusal('a OneCycleParamScheduler')
+
+
+def _method(owner: Any, name: str) -> Callable:
+    """``getattr``, for the methods that MMEngine's objects pickle."""
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    if owner is _one_cycle and name in ANNEALING:
+        return getattr(OneCycleParamScheduler, name)
+    raise _refusal(f'getattr({owner!r}, {name!r})')
 
 
 # Found in the place of what could be made to do more.
 STAND_INS = {
-    ('builtins', 'getattr'): _statistic,
+    ('builtins', 'getattr'): _method,
+    (OneCycleParamScheduler.__module__, 'OneCycleParamScheduler'): _one_cycle,
     ('numpy', 'dtype'): _dtype,
     ('numpy', 'ndarray'): None,  # An argument of _reconstruct, not called.
     ('numpy._core.multiarray', '_reconstruct'): _empty_array,

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,8 @@ import torch
 from commands import printed_by, run
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader
 
 from ape_mmdet.engine import checkpoints
@@ -62,6 +65,11 @@ class Getattr:
         return getattr, (HistoryBuffer, '__init__')
 
 
+class GetattrOfSchedule(Getattr):
+    def __reduce__(self):
+        return getattr, (OneCycleParamScheduler, 'build_iter_from_epoch')
+
+
 class GetattrOfModule(Getattr):
     def __reduce__(self):
         return getattr, (torch.Size, '__class__')
@@ -84,6 +92,8 @@ ATTACKS = {
     'in a pickle within': Nested,
     'getattr': Getattr,
     'getattr of a class': GetattrOfModule,
+    'getattr of a schedule': GetattrOfSchedule,
+    'a schedule': lambda _: _Call(OneCycleParamScheduler, None, 'lr'),
     'eval': lambda trace: _Call(eval, f'__import__("os").mkdir({str(trace)!r})'),
     'a function of torch': lambda trace: _Call(torch.load, str(trace)),
     'a partial': lambda trace: _partial(trace),
@@ -300,6 +310,52 @@ def test_what_mmengine_writes_is_read_as_it_is(plain_load, zipped, tmp_path):
     assert str(loaded['optimizer']) == str(content['optimizer'])
 
 
+# What schedules have to be given.
+SCHEDULES = {
+    'CosineAnnealing': dict(T_max=3),
+    'CosineRestart': dict(periods=[2, 3], restart_weights=[1, 1], eta_min=0),
+    'Exponential': dict(gamma=0.9),
+    'MultiStep': dict(milestones=[2, 3]),
+    'OneCycle': dict(eta_max=0.1, total_steps=10),
+    'QuadraticWarmup': dict(end=3),
+    'ReduceOnPlateau': dict(monitor='loss'),
+    'Step': dict(step_size=2),
+}
+
+
+@pytest.mark.parametrize('name', sorted(PARAM_SCHEDULERS.module_dict))
+def test_the_state_of_every_schedule_is_read(plain_load, name, tmp_path):
+    kind = re.sub('(LR|Momentum|ParamScheduler)$', '', name)
+    options = dict(SCHEDULES.get(kind, {}), type=name, optimizer=_optimizer('SGD'))
+    if name.endswith('ParamScheduler'):
+        options['param_name'] = 'lr'
+    state = PARAM_SCHEDULERS.build(options).state_dict()
+    assert _reread(plain_load, state, tmp_path) == state
+
+
+@pytest.mark.parametrize(
+    'name', ['ASGD', 'Adagrad', 'Adam', 'AdamW', 'NAdam', 'RMSprop', 'Rprop', 'SGD']
+)
+def test_the_state_of_usual_optimizers_is_read(plain_load, name, tmp_path):
+    optimizer = _optimizer(name)
+    optimizer.step()
+    found = _reread(plain_load, optimizer.state_dict(), tmp_path)
+    _optimizer(name).load_state_dict(found)
+    assert str(found) == str(optimizer.state_dict())
+
+
+def _optimizer(name):
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    options = dict(momentum=0.9) if name == 'SGD' else {}
+    return getattr(torch.optim, name)([weight], lr=0.1, **options)
+
+
+def _reread(load, state, folder):
+    torch.save(state, folder / 'state.pth')
+    return load(folder / 'state.pth')
+
+
 def test_pickles_of_numpy_1_are_read(plain_load, tmp_path):
     data = pickle.dumps(np.arange(3), protocol=2)
     data = data.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
@@ -363,6 +419,8 @@ RESUME_WITHOUT_OUR_TOOLS = """
 import sys
 from mmengine.utils import import_modules_from_strings
 import_modules_from_strings(['ape_mmdet.hooks'])
+from mmengine.optim import OneCycleParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader
 loaded = CheckpointLoader.load_checkpoint(sys.argv[1], map_location='cpu')
 print(loaded['message_hub']['log_scalars']['train/loss'].statistics('mean'))
