@@ -36,6 +36,11 @@ def config(tmp_path_factory) -> Path:
         train_dataloader=dict(
             num_workers=2, persistent_workers=False, dataset=dict(pipeline=pipeline)
         ),
+        # As the recipes for COCO have it.
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4),
+            dict(type='MultiStepLR', milestones=[3], by_epoch=True),
+        ],
         train_cfg=dict(max_epochs=4, val_interval=4),
         default_hooks__logger__interval=1,
     )
