@@ -54,12 +54,16 @@ def isotonic_knots(scores: np.ndarray, correct: np.ndarray) -> Knots:
     Returns:
         Scores and probabilities of its knots, ascending, shape (k,).
     """
-    num_correct = correct.sum()
-    num_wrong = len(correct) - num_correct
-    fit = IsotonicRegression(
-        y_min=1 / (num_wrong + 2), y_max=(num_correct + 1) / (num_correct + 2)
-    ).fit(_logits(scores), correct)
+    least, most = _most_certain(correct)
+    fit = IsotonicRegression(y_min=least, y_max=most).fit(_logits(scores), correct)
     return expit(fit.X_thresholds_), fit.y_thresholds_
+
+
+def _most_certain(correct: np.ndarray) -> tuple[float, float]:
+    """Least and greatest probability that so many detections bear out."""
+    num_correct = int(correct.sum())
+    num_wrong = len(correct) - num_correct
+    return 1 / (num_wrong + 2), (num_correct + 1) / (num_correct + 2)
 
 
 def logistic_knots(scores: np.ndarray, correct: np.ndarray) -> Knots:
@@ -75,11 +79,16 @@ def logistic_knots(scores: np.ndarray, correct: np.ndarray) -> Knots:
         Scores and probabilities of a table of it, ascending, shape (k,).
     """
     logits = _logits(scores)
+    least, most = _most_certain(correct)
+    targets = np.where(correct, most, least)
     mean, scale = logits.mean(), logits.std()
     slope = 0.0
     if scale > 0:
-        # Of unit variance, so that scikit-learn's penalty is as good as none.
-        fit = LogisticRegression().fit(((logits - mean) / scale)[:, None], correct)
+        twice = np.tile((logits - mean) / scale, 2)[:, None]
+        outcomes = np.repeat([True, False], len(correct))
+        weights = np.concatenate([targets, 1 - targets])
+        # No penalty: targets that are never 0 or 1 keep the slope finite.
+        fit = LogisticRegression(C=np.inf).fit(twice, outcomes, weights)
         slope, intercept = fit.coef_.item(), fit.intercept_.item()
     if slope <= 0:
         return np.array([0.5]), np.array([correct.mean()])

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 from mmengine.fileio import list_from_file
@@ -26,7 +27,7 @@ CROWD = 'iscrowd'
 def check_annotations(
     dataset: ConfigDict, num_classes: int | None, evaluated: bool
 ) -> int:
-    """The number of objects to find; says how many boxes are left out.
+    """The number of objects to find; says how many of them MMDetection leaves out.
 
     Args:
         dataset: Config of a ``CocoDataset`` whose files are there.
@@ -53,7 +54,7 @@ def check_annotations(
         if evaluated:
             folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
             _check_images(folder, annotations)
-        return _num_objects(classes, ann_file, annotations)
+        return _num_objects(classes, ann_file, annotations, evaluated)
     except (TypeError, ValueError) as error:
         raise UserError(
             f'{ann_file} has an image or an annotation that is not as COCO has it '
@@ -213,7 +214,13 @@ def _check_images(folder: Path, annotations: dict) -> None:
             f'{len(missing)} of {len(names)} images to evaluate on are not in '
             f'{folder}: {shortened(missing)}.'
         )
-    damaged = [name for name in names if not is_whole_image_file(Path(folder, name))]
+    damaged = [
+        name
+        for name in names
+        # Others, such as arrays, are for the pipeline to read.
+        if Path(name).suffix.lower() in IMG_EXTENSIONS
+        and not is_whole_image_file(Path(folder, name))
+    ]
     if damaged:
         raise UserError(
             f'{len(damaged)} of {len(names)} images to evaluate on are damaged, in '
@@ -221,8 +228,10 @@ def _check_images(folder: Path, annotations: dict) -> None:
         )
 
 
-def _num_objects(classes: list[str], ann_file: Path, annotations: dict) -> int:
-    """Objects that MMDetection trains on; says what it leaves out."""
+def _num_objects(
+    classes: list[str], ann_file: Path, annotations: dict, evaluated: bool
+) -> int:
+    """Objects that MMDetection loads; says what it leaves out."""
     sizes = {image['id']: image for image in annotations['images']}
     wanted = {
         category['id']
@@ -232,15 +241,23 @@ def _num_objects(classes: list[str], ann_file: Path, annotations: dict) -> int:
     objects = [
         each
         for each in annotations['annotations']
-        if each['category_id'] in wanted and not each.get('ignore')
+        if each['category_id'] in wanted and not each.get(CROWD)
     ]
-    boxes = [each for each in objects if _is_box(each, sizes[each['image_id']])]
-    if len(boxes) < len(objects):
+    unmarked = [each for each in objects if not each.get('ignore')]
+    loaded = [each for each in unmarked if _is_box(each, sizes[each['image_id']])]
+    if evaluated and len(loaded) < len(objects):
         print(
-            f'{ann_file}: {len(objects) - len(boxes)} of {len(objects)} boxes are left '
-            'out, they are smaller than a pixel or outside their image'
+            f'{ann_file}: {len(objects) - len(loaded)} of {len(objects)} objects are '
+            'smaller than a pixel, outside their image or marked `ignore`. COCO counts '
+            'them as missed where nothing finds them, so that mAP is lower: take them '
+            'out of the file'
         )
-    return sum(not each.get('iscrowd') for each in boxes)
+    elif len(loaded) < len(unmarked):
+        print(
+            f'{ann_file}: {len(unmarked) - len(loaded)} of {len(unmarked)} boxes are '
+            'left out, they are smaller than a pixel or outside their image'
+        )
+    return len(loaded)
 
 
 def _is_box(annotation: dict, image: dict) -> bool:

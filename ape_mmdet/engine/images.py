@@ -4,7 +4,9 @@
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 # The last bytes of a JPEG and of a PNG.
 ENDS = (b'\xff\xd9', b'IEND\xaeB`\x82')
@@ -36,5 +38,16 @@ def image_size(content: bytes) -> tuple[int, int] | None:
         with Image.open(BytesIO(content)) as image:
             image.load()
             return image.size
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        # Not of Pillow's kinds or too large for it, which need not stop OpenCV.
+        return _size_by_opencv(content)
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+def _size_by_opencv(content: bytes) -> tuple[int, int] | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # Nothing in it, or more pixels than OpenCV takes.
+        return None
+    return None if pixels is None else (pixels.shape[1], pixels.shape[0])

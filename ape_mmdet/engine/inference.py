@@ -142,7 +142,10 @@ def _find_images(arguments: Sequence[str]) -> list[Path]:
         elif not path.is_file():
             raise UserError(f'There is no image {path}.')
         found += in_folder
-    found = list(dict.fromkeys(found))
+    by_path: dict[str, Path] = {}
+    for file in found:
+        by_path.setdefault(os.path.abspath(file), file)
+    found = list(by_path.values())
     unreadable = [file for file in found if not _is_readable(file)]
     if unreadable:
         raise UserError(

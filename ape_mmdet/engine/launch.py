@@ -23,6 +23,7 @@ from ape_mmdet.engine.checkpoints import (
     is_whole,
     time_written,
 )
+from ape_mmdet.engine.pretrained import find_weights_without_torchvision
 from ape_mmdet.engine.resuming import DueValidationHook, SameStartHook
 from ape_mmdet.errors import UserError
 
@@ -56,6 +57,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
         _resume(config, args.resume)
     if is_main_process(args.launcher):
         _check_before_training(config)
+    find_weights_without_torchvision()
     runner = build_runner(config)
     if args.resume:
         checkpoint = config.load_from if config.resume else None

@@ -130,7 +130,7 @@ def _unfound(annotations: dict, detections: list[dict]) -> list[str]:
     wanted = {
         each['category_id']
         for each in annotations['annotations']
-        if not each['iscrowd']
+        if not each.get('iscrowd')
     }
     return [
         each['name']

@@ -14,6 +14,7 @@ from ape_mmdet.evaluation.reliability import (
     reliability,
 )
 from ape_mmdet.evaluation.thresholds import (
+    Threshold,
     best_f1,
     best_f1_threshold,
     precision_and_recall,
@@ -23,6 +24,7 @@ __all__ = [
     'Curve',
     'Matches',
     'Reliability',
+    'Threshold',
     'best_f1',
     'best_f1_threshold',
     'detection_calibration_error',

@@ -52,7 +52,7 @@ def match_detections(
         category_ids: Categories to look at, all by default.
 
     Raises:
-        ValueError: There are no objects or no detections.
+        ValueError: There are no objects, or no detections that count.
     """
     if not detections:
         raise ValueError('There are no detections')
@@ -64,6 +64,8 @@ def match_detections(
     if not num_objects or not any(image['dtScores'] for image in images):
         raise ValueError('The annotations and detections have no objects in common')
     counts = ~np.concatenate([image['dtIgnore'][0].astype(bool) for image in images])
+    if not counts.any():
+        raise ValueError('All detections are of crowds, none of an object')
     sizes = [len(image['dtScores']) for image in images]
     categories = np.repeat([image['category_id'] for image in images], sizes)
     names = np.repeat([image['image_id'] for image in images], sizes)

@@ -10,11 +10,13 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ape_mmdet.engine.checkpoints import admit_training_state
+from ape_mmdet.engine.pretrained import find_weights_without_torchvision
 from ape_mmdet.engine.resuming import VALIDATED
 from ape_mmdet.engine.whole_files import BACKEND
 
 # Also for who trains by MMDetection's own tools/train.py with these hooks.
 admit_training_state()
+find_weights_without_torchvision()
 
 
 @HOOKS.register_module()

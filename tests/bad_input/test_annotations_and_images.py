@@ -20,6 +20,7 @@ from PIL import Image
 from ape_mmdet.engine import launch, preflight
 from ape_mmdet.engine.calibrate import _use_for_test
 from ape_mmdet.errors import UserError
+from ape_mmdet.evaluation import load_annotations, match_detections
 
 # What schedulers say of an optimizer that is changed behind their back.
 pytestmark = pytest.mark.filterwarnings('error:Seems like')
@@ -177,6 +178,46 @@ def test_boxes_without_size_or_outside_are_left_out_and_counted(data, capsys):
     samples = data.samples()
     assert len(samples[0].gt_instances) == 2
     assert len(samples[1].gt_instances) == 3
+
+
+def test_objects_that_no_detection_finds_are_told_where_they_are_evaluated(
+    data, capsys
+):
+    """COCO's evaluation counts what MMDetection does not load."""
+    data.write()
+    good = len(data.content['annotations'])
+    data.add(0, [20, 20, 0.4, 12])
+    data.add(1, [SIZE + 5, 10, 20, 20])
+    data.add(2, [0, 0, 30, 30], ignore=1)
+    data.add(3, [20, 20, 0.4, 12], iscrowd=1)
+    data.write('val')
+    config = Config.fromfile(data.config())
+    preflight.check_data(config, ['train', 'val'])
+    printed = capsys.readouterr().out
+    assert f'val.json: 3 of {good + 3} objects are smaller' in printed
+    assert 'train.json' not in printed
+    perfect = [
+        dict(
+            {name: each[name] for name in ('image_id', 'category_id', 'bbox')}, score=1
+        )
+        for each in data.content['annotations'][:good]
+    ]
+    found = match_detections(load_annotations(f'{data.root}/val.json'), perfect)
+    assert found.num_objects == good + 3
+
+
+def test_what_is_no_picture_is_for_the_pipeline_to_read(data):
+    data.write()
+    for index in range(NUM_IMAGES):
+        np.save(data.root / 'val' / f'{index}.npy', np.zeros((SIZE, SIZE, 3)))
+    for image in data.content['images']:
+        image['file_name'] = image['file_name'].replace('.jpg', '.npy')
+    data.write('val')
+    config = Config.fromfile(data.config())
+    preflight.check_data(config, ['val'])
+    (data.root / 'val' / '3.npy').unlink()
+    with pytest.raises(UserError, match=r'1 of 6 images .*not in .*3\.npy'):
+        preflight.check_data(config, ['val'])
 
 
 def test_crowd_is_nothing_to_find_and_ignored_is_not_there(data):

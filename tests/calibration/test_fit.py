@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from ape_mmdet.calibration.fit import (
@@ -70,6 +71,33 @@ def test_equal_scores_get_the_share_of_correct_ones(method):
     samples = Samples(np.full(10, 0.3), np.zeros(10, int), np.arange(10) < 4)
     found = apply(fit_calibration(samples, None, method), samples)
     np.testing.assert_allclose(found, 0.4, atol=2e-5)
+
+
+@pytest.mark.parametrize('num', [40, 200])
+def test_the_sigmoid_is_that_of_platt_however_few_detections_there_are(num):
+    """Against his likelihood, maximised by another library."""
+    rng = np.random.default_rng(num)
+    logits = rng.normal(size=num)
+    correct = rng.random(num) < expit(4 * logits)
+    most, least = (correct.sum() + 1) / (correct.sum() + 2), 1 / ((~correct).sum() + 2)
+    targets = np.where(correct, most, least)
+
+    def unlikelihood(line):
+        slanted = line[0] * logits + line[1]
+        return (np.logaddexp(0, slanted) - targets * slanted).sum()
+
+    slope, intercept = minimize(unlikelihood, [1, 0], tol=1e-9).x
+    samples = Samples(expit(logits - 3), np.zeros(num, int), correct)
+    found = apply(fit_calibration(samples, None, 'logistic'), samples)
+    np.testing.assert_allclose(found, expit(slope * logits + intercept), atol=1e-3)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_no_detection_is_certain_even_where_scores_tell_all_apart(method):
+    scores = np.linspace(0.1, 0.2, 40)
+    samples = Samples(scores, np.zeros(40, int), scores > 0.15)
+    found = apply(fit_calibration(samples, None, method), samples)
+    assert 0.001 < found.min() < 0.06 and 0.94 < found.max() < 0.999
 
 
 def test_no_detection_is_certain():

@@ -263,8 +263,11 @@ def _have_checkpoints(text: str) -> None:
             continue
         config = Path(f'{file.parent.name}.py')
         config = config if config.exists() else Path('configs', config)
+        if not config.exists():  # The page writes it itself.
+            continue
         init_default_scope('mmdet')
-        model = MODELS.build(Config.fromfile(config).model)
+        settings = Config.fromfile(config)
+        model = MODELS.build(settings.model)
         weights = model.state_dict()
         if 'calibrated' in file.name:
             fitted = Calibration.of_knots(
@@ -273,7 +276,8 @@ def _have_checkpoints(text: str) -> None:
             for name in Calibration.BUFFERS:
                 weights[f'bbox_head.calibration.{name}'] = getattr(fitted, name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(state_dict=weights, meta=dict()), file)
+        meta = dict(dataset_meta=settings.get('metainfo', {}))
+        torch.save(dict(state_dict=weights, meta=meta), file)
 
 
 def _run_python(block: Block) -> None:

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from blocks import FENCE, PAGES, ROOT
 
+from ape_mmdet import evaluation
+
 DOCS = ROOT / 'docs'
 SETTINGS = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
 LINK = re.compile(r'\]\(([^)\s]+)\)')
@@ -43,6 +45,12 @@ def test_the_navigation_names_every_page_once():
     named = list(in_nav(SETTINGS['nav']))
     there = [str(page.relative_to(DOCS)) for page in DOCS.rglob('*.md')]
     assert sorted(named) == sorted(there)
+
+
+def test_the_page_on_evaluation_has_all_of_it():
+    page = (DOCS / 'api' / 'evaluation.md').read_text()
+    members = re.findall(r'^ +- (\w+)$', page, re.MULTILINE)
+    assert sorted(members) == sorted(evaluation.__all__)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -2,6 +2,7 @@
 """What pages say of their snippets, beyond that these run."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS
 
 from ape_mmdet.named_configs import resolve_name
@@ -59,20 +61,21 @@ def test_the_config_without_the_package_needs_none_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     (tmp_path / 'work_dirs').mkdir()
+    trained = 'work_dirs/bccd_retinanet_ape/epoch_6.pth'
+    _save_as_trained(trained)
     exec(compile(code, 'deployment.md', 'exec'), dict(__name__='__main__'))
     plain = tmp_path / 'work_dirs' / 'plain_retinanet.py'
     assert 'ape_mmdet' not in plain.read_text()
-    ranked = MODELS.build(Config.fromfile('configs/bccd_retinanet_ape.py').model)
-    torch.save(dict(state_dict=ranked.state_dict(), meta=dict()), 'ranked.pth')
     program = """
 import sys
 sys.modules['ape_mmdet'] = None
 import numpy as np
 from mmdet.apis import inference_detector, init_detector
-model = init_detector('work_dirs/plain_retinanet.py', 'ranked.pth', device='cpu')
+name = 'work_dirs/plain_retinanet'
+model = init_detector(f'{name}.py', f'{name}.pth', device='cpu')
 image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
 found = inference_detector(model, image).pred_instances
-print(type(model.bbox_head).__name__, len(found))
+print(type(model.bbox_head).__name__, len(found), model.dataset_meta['classes'])
 """
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', program],
@@ -82,9 +85,25 @@ print(type(model.bbox_head).__name__, len(found))
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r'^RetinaHead [1-9]', done.stdout, re.MULTILINE)
+    printed = r"^RetinaHead [1-9]\d* \('RBC', 'WBC', 'Platelets'\)$"
+    assert re.search(printed, done.stdout, re.MULTILINE)
     for said in ('missing keys', 'unexpected key'):
         assert said not in done.stdout + done.stderr
+
+
+def _save_as_trained(name: str) -> None:
+    """Save a checkpoint as training does, which plain torch.load refuses."""
+    model = MODELS.build(Config.fromfile('configs/bccd_retinanet_ape.py').model)
+    hub = MessageHub.get_instance('test_snippets')
+    hub.update_scalar('train/loss', 2.5)
+    meta = dict(dataset_meta=dict(classes=('RBC', 'WBC', 'Platelets')))
+    checkpoint = dict(
+        state_dict=model.state_dict(), message_hub=hub.state_dict(), meta=meta
+    )
+    Path(name).parent.mkdir()
+    torch.save(checkpoint, name)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(name, weights_only=True)
 
 
 def test_new_style_configs_name_classes_but_have_no_base_of_this_package(tmp_path):

@@ -73,7 +73,8 @@ def pictures(folder):
 
 def test_each_image_has_a_picture_of_its_own(images, config, checkpoint, capsys):
     command = ['--config', config, '--checkpoint', checkpoint, '--device', 'cpu']
-    infer(['one/a.png', 'two', './two/a.png', *command, '--out-dir', 'out', '--json'])
+    again = './two/a.png', str(images / 'one/a.png')
+    infer(['one/a.png', 'two', *again, *command, '--out-dir', 'out', '--json'])
     assert pictures(images / 'out') == [
         'one/a.png',
         'predictions.json',

@@ -110,6 +110,18 @@ def test_classes_that_nothing_was_found_of_are_told(files, capsys):
     assert 'no detection' not in capsys.readouterr().out
 
 
+def test_an_annotation_of_no_listed_image_needs_no_crowd(files, capsys):
+    """As COCO's evaluation, which never reads it."""
+    annotated = json.loads((files / 'gt.json').read_text())
+    stray = dict(annotated['annotations'][0], id=3, image_id=9)
+    del stray['iscrowd']
+    annotated['annotations'].append(stray)
+    (files / 'stray.json').write_text(json.dumps(annotated))
+    command = ['--ann-file', f'{files}/stray.json', '--out', f'{files}/pr.png']
+    plot_pr([*command, f'a={files}/right.json'])
+    assert 'a: AP 1.000' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [

@@ -3,7 +3,7 @@
 
 import pytest
 from detections import write
-from mmengine.fileio import load
+from mmengine.fileio import dump, load
 
 from ape_mmdet.evaluation import (
     best_f1_threshold,
@@ -49,6 +49,15 @@ def test_equal_scores_are_kept_or_left_together(tmp_path):
 def test_no_objects_is_an_error(tmp_path):
     files = write(tmp_path, [], [(1, 0, 0.9)])
     with pytest.raises(ValueError, match='no objects'):
+        best_f1_threshold(*files)
+
+
+def test_detections_of_crowds_alone_are_an_error(tmp_path):
+    files = write(tmp_path, [(1, 0), (1, 100)], [(1, 100, 0.9)])
+    annotated = load(files[0])
+    annotated['annotations'][1]['iscrowd'] = 1
+    dump(annotated, files[0])
+    with pytest.raises(ValueError, match='of crowds'):
         best_f1_threshold(*files)
 
 
