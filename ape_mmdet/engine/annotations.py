@@ -239,25 +239,26 @@ def _num_objects(
         if category['name'] in classes
     }
     objects = [
-        each
-        for each in annotations['annotations']
-        if each['category_id'] in wanted and not each.get(CROWD)
+        each for each in annotations['annotations'] if each['category_id'] in wanted
     ]
     unmarked = [each for each in objects if not each.get('ignore')]
     loaded = [each for each in unmarked if _is_box(each, sizes[each['image_id']])]
-    if evaluated and len(loaded) < len(objects):
+    num_counted, num_loaded = (
+        sum(not each.get(CROWD) for each in some) for some in (objects, loaded)
+    )
+    if evaluated and num_loaded < num_counted:
         print(
-            f'{ann_file}: {len(objects) - len(loaded)} of {len(objects)} objects are '
+            f'{ann_file}: {num_counted - num_loaded} of {num_counted} objects are '
             'smaller than a pixel, outside their image or marked `ignore`. COCO counts '
             'them as missed where nothing finds them, so that mAP is lower: take them '
             'out of the file'
         )
-    elif len(loaded) < len(unmarked):
+    if not evaluated and len(loaded) < len(unmarked):
         print(
             f'{ann_file}: {len(unmarked) - len(loaded)} of {len(unmarked)} boxes are '
             'left out, they are smaller than a pixel or outside their image'
         )
-    return len(loaded)
+    return num_loaded
 
 
 def _is_box(annotation: dict, image: dict) -> bool:

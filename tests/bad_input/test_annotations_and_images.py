@@ -263,6 +263,12 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
             lambda content: content['annotations'][3]['bbox'].__setitem__(0, math.nan),
             r'box \[nan, 40, 30, 44\]',
         ),
+        (
+            lambda content: content['annotations'][3].update(
+                bbox=[50, 40, math.inf, 44], iscrowd=1
+            ),
+            r'box \[50, 40, inf, 44\]',
+        ),
         (lambda content: content.pop('categories'), 'no whole COCO annotation'),
         (
             lambda content: content.update(categories=dict(cell=3)),
