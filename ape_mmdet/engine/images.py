@@ -4,8 +4,6 @@
 from io import BytesIO
 from pathlib import Path
 
-import cv2
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # The last bytes of a JPEG and of a PNG.
@@ -46,6 +44,11 @@ def image_size(content: bytes) -> tuple[int, int] | None:
 
 
 def _size_by_opencv(content: bytes) -> tuple[int, int] | None:
+    try:
+        import cv2
+        import numpy as np
+    except ImportError:  # A machine that only stores data sets needs neither.
+        return None
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # Nothing in it, or more pixels than OpenCV takes.

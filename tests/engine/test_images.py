@@ -2,6 +2,7 @@
 """Which image files are whole, whichever library reads them."""
 
 import struct
+import sys
 
 import cv2
 import numpy as np
@@ -32,6 +33,14 @@ def test_what_only_opencv_reads_is_whole(tmp_path):
 def test_what_is_none_is_not(content, tmp_path):
     file = tmp_path / 'a.jpg'
     file.write_bytes(content)
+    assert not is_whole_image_file(file)
+
+
+def test_without_opencv_what_pillow_does_not_know_is_not(tmp_path, monkeypatch):
+    """As on a machine that only stores data sets."""
+    monkeypatch.setitem(sys.modules, 'cv2', None)
+    file = tmp_path / 'a.jpg'
+    file.write_bytes(b'<html>not found</html>')
     assert not is_whole_image_file(file)
 
 
