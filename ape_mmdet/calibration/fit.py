@@ -83,12 +83,13 @@ def logistic_knots(scores: np.ndarray, correct: np.ndarray) -> Knots:
     targets = np.where(correct, most, least)
     mean, scale = logits.mean(), logits.std()
     slope = 0.0
-    if scale > 0:
+    if logits.min() < logits.max():
         twice = np.tile((logits - mean) / scale, 2)[:, None]
         outcomes = np.repeat([True, False], len(correct))
         weights = np.concatenate([targets, 1 - targets])
-        # No penalty: targets that are never 0 or 1 keep the slope finite.
-        fit = LogisticRegression(C=np.inf).fit(twice, outcomes, weights)
+        # No penalty: targets that are never 0 or 1 keep the slope finite. The
+        # tolerance is of a mean, which is small where few are correct.
+        fit = LogisticRegression(C=np.inf, tol=1e-8).fit(twice, outcomes, weights)
         slope, intercept = fit.coef_.item(), fit.intercept_.item()
     if slope <= 0:
         return np.array([0.5]), np.array([correct.mean()])

@@ -11,7 +11,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 from mmengine.fileio import list_from_file
 
-from ape_mmdet.engine.images import is_whole_image_file
+from ape_mmdet.engine.images import begins_as_image, is_whole_image_file
 from ape_mmdet.errors import UserError, shortened
 
 # What MMDetection and pycocotools read of every entry of a file's lists.
@@ -25,7 +25,10 @@ CROWD = 'iscrowd'
 
 
 def check_annotations(
-    dataset: ConfigDict, num_classes: int | None, evaluated: bool
+    dataset: ConfigDict,
+    num_classes: int | None,
+    evaluated: bool,
+    read_by_evaluator: bool = False,
 ) -> int:
     """The number of objects to find; says how many of them MMDetection leaves out.
 
@@ -35,6 +38,8 @@ def check_annotations(
         evaluated: Whether detections are compared with the annotations. Then all
             images have to be there and whole, too: training skips damaged ones,
             an evaluation without them would be of another data set.
+        read_by_evaluator: Whether the evaluator reads the annotation file, so that
+            it counts objects as well that MMDetection leaves out.
 
     Raises:
         UserError: The file is none of COCO's, or does not fit the model or the
@@ -53,8 +58,8 @@ def check_annotations(
         _check_annotation_ids(ann_file, annotations, evaluated)
         if evaluated:
             folder = Path(root, (dataset.get('data_prefix') or {}).get('img', ''))
-            _check_images(folder, annotations)
-        return _num_objects(classes, ann_file, annotations, evaluated)
+            _check_images(folder, annotations, _is_read_in_color(dataset))
+        return _num_objects(classes, ann_file, annotations, read_by_evaluator)
     except (TypeError, ValueError) as error:
         raise UserError(
             f'{ann_file} has an image or an annotation that is not as COCO has it '
@@ -205,7 +210,13 @@ def _count_from_one(ann_file: Path) -> str:
     )
 
 
-def _check_images(folder: Path, annotations: dict) -> None:
+def _is_read_in_color(dataset: ConfigDict) -> bool:
+    """Whether a data set's pipeline has OpenCV make three channels of any image."""
+    steps = dataset.get('pipeline') or []
+    return all(step.get('color_type') != 'unchanged' for step in steps)
+
+
+def _check_images(folder: Path, annotations: dict, in_color: bool) -> None:
     """Raise UserError for images that an evaluation would miss or see cut short."""
     names = [image['file_name'] for image in annotations['images']]
     missing = [name for name in names if not Path(folder, name).is_file()]
@@ -217,9 +228,8 @@ def _check_images(folder: Path, annotations: dict) -> None:
     damaged = [
         name
         for name in names
-        # Others, such as arrays, are for the pipeline to read.
-        if Path(name).suffix.lower() in IMG_EXTENSIONS
-        and not is_whole_image_file(Path(folder, name))
+        if not is_whole_image_file(Path(folder, name), in_color)
+        and _is_to_be_image(Path(folder, name))
     ]
     if damaged:
         raise UserError(
@@ -228,8 +238,13 @@ def _check_images(folder: Path, annotations: dict) -> None:
         )
 
 
+def _is_to_be_image(file: Path) -> bool:
+    """By name or first bytes; others, such as arrays, are for the pipeline to read."""
+    return file.suffix.lower() in IMG_EXTENSIONS or begins_as_image(file)
+
+
 def _num_objects(
-    classes: list[str], ann_file: Path, annotations: dict, evaluated: bool
+    classes: list[str], ann_file: Path, annotations: dict, read_by_evaluator: bool
 ) -> int:
     """Objects that MMDetection loads; says what it leaves out."""
     sizes = {image['id']: image for image in annotations['images']}
@@ -241,35 +256,70 @@ def _num_objects(
     objects = [
         each for each in annotations['annotations'] if each['category_id'] in wanted
     ]
-    unmarked = [each for each in objects if not each.get('ignore')]
-    loaded = [each for each in unmarked if _is_box(each, sizes[each['image_id']])]
-    num_counted, num_loaded = (
-        sum(not each.get(CROWD) for each in some) for some in (objects, loaded)
+    for each in objects:
+        _check_numbers(each)
+    findable = [each for each in objects if _is_box(each, sizes[each['image_id']])]
+    if read_by_evaluator:
+        _say_what_is_missed(ann_file, objects, findable)
+    unmarked, of_size = (
+        [each for each in some if not each.get('ignore')]
+        for some in (objects, findable)
     )
-    if evaluated and num_loaded < num_counted:
-        print(
-            f'{ann_file}: {num_counted - num_loaded} of {num_counted} objects are '
-            'smaller than a pixel, outside their image or marked `ignore`. COCO counts '
-            'them as missed where nothing finds them, so that mAP is lower: take them '
-            'out of the file'
-        )
-    if not evaluated and len(loaded) < len(unmarked):
-        print(
-            f'{ann_file}: {len(unmarked) - len(loaded)} of {len(unmarked)} boxes are '
-            'left out, they are smaller than a pixel or outside their image'
-        )
-    return num_loaded
+    loaded = [each for each in of_size if each['area'] > 0]
+    if not read_by_evaluator:
+        _say_what_is_left_out(ann_file, len(unmarked), len(of_size), len(loaded))
+    return sum(not each.get(CROWD) for each in loaded)
+
+
+def _check_numbers(annotation: dict) -> None:
+    """Raise ValueError for NaN and infinity, TypeError for what is no number."""
+    box, area = annotation['bbox'], annotation['area']
+    if not all(map(math.isfinite, [*box, area])):
+        raise ValueError(f'box {box} of area {area}')
 
 
 def _is_box(annotation: dict, image: dict) -> bool:
-    """Whether MMDetection keeps a box: one of a pixel or more, partly in its image."""
-    x, y, width, height = box = annotation['bbox']
-    if not all(map(math.isfinite, box)):
-        raise ValueError(f'box {box}')
+    """Whether a box is of a pixel or more and at least partly in its image."""
+    x, y, width, height = annotation['bbox']
     return (
-        annotation['area'] > 0
-        and width >= 1
+        width >= 1
         and height >= 1
         and min(x + width, image['width']) > max(x, 0)
         and min(y + height, image['height']) > max(y, 0)
     )
+
+
+def _say_what_is_missed(
+    ann_file: Path, objects: list[dict], findable: list[dict]
+) -> None:
+    """Print how many objects COCO counts that no detection is likely to find."""
+    # COCO passes over crowds and, in every range of areas, what is below 0.
+    counted, found = (
+        [each for each in some if not each.get(CROWD) and each['area'] >= 0]
+        for some in (objects, findable)
+    )
+    missed = len(counted) - sum(not each.get('ignore') for each in found)
+    if missed:
+        print(
+            f'{ann_file}: {missed} of {len(counted)} objects are smaller than a '
+            'pixel, outside their image or marked `ignore`. COCO counts them as '
+            'missed where nothing finds them, so that mAP is lower: take them out '
+            'of the file'
+        )
+
+
+def _say_what_is_left_out(
+    ann_file: Path, num_boxes: int, num_of_size: int, num_loaded: int
+) -> None:
+    """Print how many boxes MMDetection does not load."""
+    if num_of_size < num_boxes:
+        print(
+            f'{ann_file}: {num_boxes - num_of_size} of {num_boxes} boxes are left '
+            'out, they are smaller than a pixel or outside their image'
+        )
+    if num_loaded < num_of_size:
+        print(
+            f'{ann_file}: {num_of_size - num_loaded} of {num_boxes} boxes are left '
+            'out, their `area` is 0 or less: write the area in pixels there, such as '
+            'width times height'
+        )

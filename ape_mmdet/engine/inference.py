@@ -142,9 +142,9 @@ def _find_images(arguments: Sequence[str]) -> list[Path]:
         elif not path.is_file():
             raise UserError(f'There is no image {path}.')
         found += in_folder
-    by_path: dict[str, Path] = {}
+    by_path: dict[Path, Path] = {}
     for file in found:
-        by_path.setdefault(os.path.abspath(file), file)
+        by_path.setdefault(_absolute(file), file)
     found = list(by_path.values())
     unreadable = [file for file in found if not _is_readable(file)]
     if unreadable:
@@ -153,6 +153,13 @@ def _find_images(arguments: Sequence[str]) -> list[Path]:
             f'{shortened(unreadable)}. Get them again, or leave them out.'
         )
     return found
+
+
+def _absolute(file: Path) -> Path:
+    """Path from the root, without ``..``; links in it keep their names elsewhere."""
+    if '..' in file.parts:  # The folder above a link's target, not above the link.
+        return Path(os.path.realpath(file.parent), file.name)
+    return Path(os.path.abspath(file))
 
 
 def _is_readable(file: Path) -> bool:
@@ -170,7 +177,7 @@ def _pictures(images: Sequence[Path], out_dir: Path) -> dict[Path, Path]:
     Raises:
         UserError: A picture would replace an image.
     """
-    paths = [Path(os.path.abspath(image)) for image in images]
+    paths = [_absolute(image) for image in images]
     common = os.path.commonpath([path.parent for path in paths])
     pictures = [out_dir / _picture_name(path.relative_to(common)) for path in paths]
     originals = {path.resolve() for path in paths}

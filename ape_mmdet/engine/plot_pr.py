@@ -57,7 +57,7 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
             raise UserError(
                 f'{args.ann_file} has an annotation without {error}'
             ) from error
-        unfound[name] = _unfound(annotations, detections)
+        unfound[name] = _unfound(annotations, ids, detections)
     of = args.category or 'mean over classes'
     try:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
@@ -124,13 +124,16 @@ def _ids(ann_file: str, annotations: Any) -> dict[str, set]:
         raise UserError(f'{ann_file} is no COCO annotation file.') from error
 
 
-def _unfound(annotations: dict, detections: list[dict]) -> list[str]:
-    """Names of the categories that have objects, but no detection."""
+def _unfound(annotations: dict, ids: dict, detections: list[dict]) -> list[str]:
+    """Names of the categories that have objects to find, but no detection."""
     found = {each['category_id'] for each in detections}
     wanted = {
         each['category_id']
         for each in annotations['annotations']
+        # COCO passes over crowds, images not listed and areas below 0.
         if not each.get('iscrowd')
+        and each['image_id'] in ids['images']
+        and each.get('area', 0) >= 0
     }
     return [
         each['name']

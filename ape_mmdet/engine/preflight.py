@@ -94,14 +94,18 @@ def check_data(config: Config, parts: Sequence[str]) -> None:
         if config.get(f'{part}_dataloader') is None:
             continue
         datasets = list(inner_datasets(config[f'{part}_dataloader'].dataset))
-        found = [_check_dataset(dataset, num_classes, part) for dataset in datasets]
+        evaluators = _evaluators(config.get(f'{part}_evaluator'))
+        compared = any(evaluator.get('ann_file') for evaluator in evaluators)
+        found = [
+            _check_dataset(dataset, num_classes, part, compared) for dataset in datasets
+        ]
         if part == 'train' and all(number == 0 for number in found):
             raise UserError(
                 'The annotation files of train_dataloader have no object to learn: '
                 'no box of the classes that are trained, with an area, within its '
                 'image, that is not crowd.'
             )
-        for evaluator in _evaluators(config.get(f'{part}_evaluator')):
+        for evaluator in evaluators:
             _check_evaluator(evaluator, datasets, part)
 
 
@@ -152,9 +156,12 @@ def inner_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def _check_dataset(
-    dataset: ConfigDict, num_classes: int | None, part: str
+    dataset: ConfigDict, num_classes: int | None, part: str, compared: bool
 ) -> int | None:
-    """The number of objects of a data set; None where it cannot be told from here."""
+    """The number of objects of a data set; None where it cannot be told from here.
+
+    ``compared``: whether an evaluator of the part reads an annotation file.
+    """
     if not _is_on_disk(dataset):
         return None
     root = dataset.get('data_root') or ''
@@ -171,7 +178,12 @@ def _check_dataset(
         )
     if not _is_coco_on_disk(dataset):
         return None
-    return check_annotations(dataset, num_classes, evaluated=part != 'train')
+    return check_annotations(
+        dataset,
+        num_classes,
+        evaluated=part != 'train',
+        read_by_evaluator=compared,
+    )
 
 
 def _is_on_disk(dataset: ConfigDict) -> bool:

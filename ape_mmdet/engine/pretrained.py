@@ -2,13 +2,15 @@
 """Pretrained backbones that configs name as ``torchvision://resnet50``."""
 
 import json
+import sys
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import mmengine
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import load_from_http
+from mmengine.runner.checkpoint import load_from_http, load_from_torchvision
 
 from ape_mmdet.errors import UserError
 
@@ -22,10 +24,11 @@ def find_weights_without_torchvision() -> None:
     for nothing but the addresses of its weights, and has a list of these itself.
     Where torchvision is installed, all stays as it is.
     """
-    if find_spec('torchvision') is None:
+    if sys.modules.get('torchvision') is None and find_spec('torchvision') is None:
         CheckpointLoader.register_scheme(SCHEME, _load_by_address, force=True)
 
 
+@wraps(load_from_torchvision)  # MMEngine logs the name.
 def _load_by_address(filename: str, map_location: Any = None) -> Any:
     name = filename.removeprefix(SCHEME)
     addresses = _addresses()

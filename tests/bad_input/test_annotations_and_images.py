@@ -7,11 +7,14 @@ import re
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from commands import printed_by
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -196,28 +199,108 @@ def test_objects_that_no_detection_finds_are_told_where_they_are_evaluated(
     printed = capsys.readouterr().out
     assert f'val.json: 3 of {good + 3} objects are smaller' in printed
     assert 'train.json' not in printed
-    perfect = [
-        dict(
-            {name: each[name] for name in ('image_id', 'category_id', 'bbox')}, score=1
-        )
-        for each in data.content['annotations'][:good]
-    ]
+    perfect = as_found(data.content['annotations'][:good])
     found = match_detections(load_annotations(f'{data.root}/val.json'), perfect)
     assert found.num_objects == good + 3
 
 
-def test_what_is_no_picture_is_for_the_pipeline_to_read(data):
-    data.write()
-    for index in range(NUM_IMAGES):
-        np.save(data.root / 'val' / f'{index}.npy', np.zeros((SIZE, SIZE, 3)))
-    for image in data.content['images']:
-        image['file_name'] = image['file_name'].replace('.jpg', '.npy')
+def as_found(annotations):
+    """Detections of objects just as they are annotated."""
+    fields = ('image_id', 'category_id', 'bbox')
+    return [
+        dict({name: each[name] for name in fields}, score=1) for each in annotations
+    ]
+
+
+def test_what_coco_passes_over_is_not_told_as_missed(data, capsys):
+    good = len(data.content['annotations'])
+    data.add(0, [20, 20, 10, -4])
+    data.add(1, [20, 20, 30, 20], area=0)
+    data.write('val')
+    preflight.check_data(Config.fromfile(data.config()), ['val'])
+    assert 'val.json' not in capsys.readouterr().out
+    annotations = data.content['annotations']
+    perfect = as_found(annotations[:good] + annotations[-1:])
+    found = match_detections(load_annotations(f'{data.root}/val.json'), perfect)
+    assert found.num_objects == good + 1 == found.correct.sum()
+
+
+def test_an_evaluator_without_a_file_counts_what_is_loaded(data, capsys):
+    data.add(0, [20, 20, 0.4, 12])
     data.write('val')
     config = Config.fromfile(data.config())
+    config.val_evaluator.ann_file = None
+    preflight.check_data(config, ['val'])
+    assert 'val.json: 1 of 13 boxes are left out' in capsys.readouterr().out
+
+
+def test_boxes_without_an_area_are_left_out_and_counted(data, capsys):
+    for each in data.content['annotations'][:3]:
+        each['area'] = 0
+    data.write()
+    data.train()
+    told = 'train.json: 3 of 12 boxes are left out, their `area` is 0 or less'
+    assert told in capsys.readouterr().out
+    assert sum(len(each.gt_instances) for each in data.samples().values()) == 9
+
+
+def rename_to_evaluate(data, rename):
+    """Other files in place of the images to evaluate on; the config to check."""
+    for index, image in enumerate(data.content['images']):
+        image['file_name'] = rename(data.image(index, 'val')).name
+    data.write('val')
+    return Config.fromfile(data.config())
+
+
+def test_what_is_no_picture_is_for_the_pipeline_to_read(data):
+    def as_array(file):
+        np.save(file.with_suffix('.npy'), np.zeros((SIZE, SIZE, 3)))
+        return file.with_suffix('.npy')
+
+    config = rename_to_evaluate(data, as_array)
     preflight.check_data(config, ['val'])
     (data.root / 'val' / '3.npy').unlink()
     with pytest.raises(UserError, match=r'1 of 6 images .*not in .*3\.npy'):
         preflight.check_data(config, ['val'])
+
+
+@pytest.mark.parametrize('suffix', ['', '.jfif', '.JPE', '.gif', '.jp2', '.avif'])
+def test_pictures_are_known_by_any_name(data, suffix):
+    kind = '.jpg' if suffix in ('', '.jfif', '.JPE') else suffix
+
+    def cut_short(file):
+        pixels = Image.open(file)
+        whole = file.with_name(f'whole{kind}')
+        pixels.save(whole)
+        content = whole.read_bytes()
+        file.with_suffix(suffix).write_bytes(content[: len(content) // 2])
+        return file.with_suffix(suffix)
+
+    config = rename_to_evaluate(data, cut_short)
+    with pytest.raises(UserError, match='6 of 6 images .* damaged'):
+        preflight.check_data(config, ['val'])
+
+
+def test_tiffs_of_numbers_are_for_pipelines_that_say_so(data):
+    """OpenCV makes no colours of them."""
+
+    def as_numbers(file):
+        cv2.imwrite(str(file.with_suffix('.tif')), np.ones((SIZE, SIZE, 3), np.float32))
+        return file.with_suffix('.tif')
+
+    config = rename_to_evaluate(data, as_numbers)
+    with pytest.raises(UserError, match='6 of 6 images .* damaged'):
+        preflight.check_data(config, ['val'])
+    with pytest.raises(AssertionError, match='failed to load image'):
+        first_to_evaluate(config)
+    config.val_dataloader.dataset.pipeline[0].color_type = 'unchanged'
+    preflight.check_data(config, ['val'])
+    assert first_to_evaluate(config)['inputs'].dtype == torch.float32
+
+
+def first_to_evaluate(config):
+    init_default_scope('mmdet')
+    return DATASETS.build(config.val_dataloader.dataset)[0]
 
 
 def test_crowd_is_nothing_to_find_and_ignored_is_not_there(data):
@@ -268,6 +351,22 @@ def test_images_without_objects_are_left_out_or_give_negatives(data):
                 bbox=[50, 40, math.inf, 44], iscrowd=1
             ),
             r'box \[50, 40, inf, 44\]',
+        ),
+        (
+            lambda content: content['annotations'][3].update(
+                bbox=[math.nan, 40, 30, 44], ignore=1
+            ),
+            r'box \[nan, 40, 30, 44\]',
+        ),
+        (
+            lambda content: content['annotations'][3].update(
+                bbox=['50', 40, 30, 44], ignore=1
+            ),
+            'not as COCO has it',
+        ),
+        (
+            lambda content: content['annotations'][3].update(area=math.nan),
+            'of area nan',
         ),
         (lambda content: content.pop('categories'), 'no whole COCO annotation'),
         (

@@ -2,6 +2,7 @@
 """Which images are taken, where their pictures go, and what is refused unloaded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,18 @@ def test_each_image_has_a_picture_of_its_own(images, config, checkpoint, capsys)
         dict(each, file_name='one/a.png') for each in found[:10] if each['score'] >= thr
     ]
     assert pictures(images / 'few') == ['a.png', 'predictions.json']
+
+
+def test_what_lies_above_a_link_is_what_lies_above_its_target(
+    images, config, checkpoint, capsys
+):
+    target = images / 'elsewhere' / 'deep'
+    target.mkdir(parents=True)
+    shutil.copy(images / 'two' / 'a.png', target.parent)
+    (images / 'one' / 'link').symlink_to(target)
+    command = ['--config', config, '--checkpoint', checkpoint, '--device', 'cpu']
+    infer(['one/a.png', 'one/link/../a.png', *command, '--out-dir', 'out'])
+    assert pictures(images / 'out') == ['elsewhere/a.png', 'one/a.png']
 
 
 def test_pictures_of_formats_without_colour_or_unknown_are_png(

@@ -114,12 +114,17 @@ def test_an_annotation_of_no_listed_image_needs_no_crowd(files, capsys):
     """As COCO's evaluation, which never reads it."""
     annotated = json.loads((files / 'gt.json').read_text())
     stray = dict(annotated['annotations'][0], id=3, image_id=9)
-    del stray['iscrowd']
-    annotated['annotations'].append(stray)
+    del stray['iscrowd'], stray['area']
+    annotated['annotations'] += [stray, dict(stray, id=4, category_id=9)]
+    annotated['annotations'] += [
+        dict(annotated['annotations'][0], id=5, category_id=9, area=-100)
+    ]
+    annotated['categories'].append(dict(id=9, name='wolf'))
     (files / 'stray.json').write_text(json.dumps(annotated))
     command = ['--ann-file', f'{files}/stray.json', '--out', f'{files}/pr.png']
     plot_pr([*command, f'a={files}/right.json'])
-    assert 'a: AP 1.000' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'a: AP 1.000' in printed and 'wolf' not in printed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ def schemes(monkeypatch):
     own[pretrained.SCHEME] = load_from_torchvision
     monkeypatch.setattr(CheckpointLoader, '_schemes', own)
     monkeypatch.setattr(pretrained, 'find_spec', lambda name: None)
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
     return own
 
 
@@ -67,12 +69,21 @@ def test_in_mmdetections_own_tools_too(cached):
         [sys.executable, '-c', WITHOUT_OUR_TOOLS], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert 'checkpoint by torchvision backend' in done.stdout
     printed = float(done.stdout.splitlines()[-1])
     assert printed == pytest.approx(cached.conv1.weight.sum().item())
 
 
 def test_torchvision_is_asked_where_it_is(schemes, monkeypatch):
     monkeypatch.setattr(pretrained, 'find_spec', lambda name: object())
+    pretrained.find_weights_without_torchvision()
+    assert CheckpointLoader._schemes[pretrained.SCHEME] is load_from_torchvision
+
+
+def test_what_stands_in_for_torchvision_stays(schemes, monkeypatch):
+    """As in tests of others: find_spec raises of a module made by hand."""
+    monkeypatch.setattr(pretrained, 'find_spec', find_spec)
+    monkeypatch.setitem(sys.modules, 'torchvision', ModuleType('torchvision'))
     pretrained.find_weights_without_torchvision()
     assert CheckpointLoader._schemes[pretrained.SCHEME] is load_from_torchvision
 
