@@ -57,7 +57,12 @@ def plot_pr(arguments: Sequence[str] | None = None) -> None:
             raise UserError(
                 f'{args.ann_file} has an annotation without {error}'
             ) from error
-        unfound[name] = _unfound(annotations, ids, detections)
+        found = {each['category_id'] for each in detections}
+        unfound[name] = [
+            each['name']
+            for each in annotations['categories']
+            if each['id'] in set(curves[name].category_ids) - found
+        ]
     of = args.category or 'mean over classes'
     try:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
@@ -122,24 +127,6 @@ def _ids(ann_file: str, annotations: Any) -> dict[str, set]:
         }
     except (KeyError, TypeError) as error:
         raise UserError(f'{ann_file} is no COCO annotation file.') from error
-
-
-def _unfound(annotations: dict, ids: dict, detections: list[dict]) -> list[str]:
-    """Names of the categories that have objects to find, but no detection."""
-    found = {each['category_id'] for each in detections}
-    wanted = {
-        each['category_id']
-        for each in annotations['annotations']
-        # COCO passes over crowds, images not listed and areas below 0.
-        if not each.get('iscrowd')
-        and each['image_id'] in ids['images']
-        and each.get('area', 0) >= 0
-    }
-    return [
-        each['name']
-        for each in annotations['categories']
-        if each['id'] in wanted - found
-    ]
 
 
 def _check_detections(file: str, ann_file: str, ids: dict[str, set]) -> list[dict]:

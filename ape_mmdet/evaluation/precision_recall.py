@@ -21,11 +21,13 @@ class Curve(NamedTuple):
         recall: 0 to 1 in steps of 0.01, shape (101,).
         precision: Mean over the classes, in [0, 1], shape (101,).
         ap: Average precision, the mean of ``precision``.
+        category_ids: The classes of the mean, those that have objects to find.
     """
 
     recall: np.ndarray
     precision: np.ndarray
     ap: float
+    category_ids: list[int]
 
 
 def precision_recall(
@@ -57,19 +59,25 @@ def precision_recall(
         evaluation.accumulate()
     # By recall and class, -1 for classes without objects.
     precision = evaluation.eval['precision'][0, :, :, 0, 0]
-    categories = evaluation.cocoGt.loadCats(evaluation.params.catIds)
+    category_ids = np.array(evaluation.params.catIds)
+    categories = evaluation.cocoGt.loadCats(category_ids)
     names = [each['name'] for each in categories]
+    has_objects = precision[0] >= 0
     if category is not None:
         if category not in names:
             raise ValueError(
                 f'{annotations} has no category {category}; it has {", ".join(names)}'
             )
-        precision = precision[:, [names.index(category)]]
-    precision = precision[:, precision[0] >= 0]
-    if not precision.size:
+        has_objects &= np.arange(len(names)) == names.index(category)
+    if not has_objects.any():
         raise ValueError(f'{annotations} has no objects{_of(category)}')
-    mean = precision.mean(axis=1)
-    return Curve(evaluation.params.recThrs, mean, float(mean.mean()))
+    mean = precision[:, has_objects].mean(axis=1)
+    return Curve(
+        recall=evaluation.params.recThrs,
+        precision=mean,
+        ap=float(mean.mean()),
+        category_ids=category_ids[has_objects].tolist(),
+    )
 
 
 def _of(category: str | None) -> str:

@@ -43,10 +43,12 @@ def test_curves_are_those_of_counting(tmp_path_factory, drawn):
     detections = [(c, 50 * place, score / 10**6) for c, place, score in drawn]
     files = write(tmp_path_factory.mktemp('pr'), OBJECTS, detections)
     expected = [by_counting(OBJECTS, detections, category) for category in (1, 2)]
-    for name, of_class in zip('ab', expected):
+    for category, (name, of_class) in enumerate(zip('ab', expected), start=1):
         curve = precision_recall(*files, category=name)
+        assert curve.category_ids == [category]
         np.testing.assert_allclose(curve.precision, of_class, atol=1e-9)
     curve = precision_recall(*files)
+    assert curve.category_ids == [1, 2]
     np.testing.assert_allclose(curve.precision, np.mean(expected, 0), atol=1e-9)
     assert curve.ap == pytest.approx(np.mean(expected))
     assert curve.recall.tolist() == pytest.approx(np.linspace(0, 1, 101).tolist())
