@@ -25,6 +25,24 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 THIS_PYTHON = '.'.join(platform.python_version_tuple()[:2])
 FITTING_PYTHONS = ['3.11', '3.12', '3.10']
 GIB = 2**30
+# What compiling mmcv takes: torch with what it imports, and tools.
+FIRST = (
+    'torch',
+    'filelock',
+    'fsspec',
+    'jinja2',
+    'markupsafe',
+    'mpmath',
+    'networkx',
+    'numpy',
+    'sympy',
+    'typing-extensions',
+    'setuptools',
+    'wheel',
+    'packaging',
+    'ninja',
+    'psutil',
+)
 
 
 class Stack:
@@ -45,7 +63,7 @@ class Stack:
         self.venv = os.path.join(ROOT, venv)
         self.python = os.path.join(self.venv, 'bin', 'python')
         self.stamp = os.path.join(self.venv, 'setup.json')
-        self.log = os.path.join(self.venv, 'setup.log')
+        self.logs = os.path.join(self.venv, 'setup-logs')
         self.env_file = os.path.join(self.venv, 'env.sh')
 
 
@@ -68,6 +86,13 @@ So mmcv's operations are compiled for the CPU only.  Those refuse tensors on a
 GPU: a model would train there, but stop at its first evaluation, in NMS.  The
 make targets therefore hide the GPU and run on the CPU; for a script run by
 hand, put CUDA_VISIBLE_DEVICES= before the command."""
+
+# A CUDA build of torch depends on packages that the lock leaves to it.
+TORCH_LACKS = """
+from importlib.metadata import requires
+lacks = [each for each in requires('torch') if each.startswith(('nvidia', 'cuda'))]
+print('CUDA' if lacks else 'nothing')
+"""
 
 # Status 3 tells that compiling mmcv anew may help: its operations do not load
 # or do not work, as when pip's cache held a build for another torch.
@@ -270,80 +295,115 @@ def build_environment(ops):
 # The steps.
 
 
-def run_step(what, command, env=None):
-    """Run a command, its output in the log, with a sign of life on screen."""
+class Step:
+    """A command that runs, its output in a log.
+
+    Args:
+        name (str): Of the log, among those of the environment.
+        command (list): The command and its arguments.
+        env (dict | None): Its environment, this one's by default.
+    """
+
+    def __init__(self, name, command, env=None):
+        self.log = os.path.join(STACK.logs, name + '.log')
+        with open(self.log, 'wb') as file:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self):
+        """Return what it printed, or the end of that if it is long."""
+        with open(self.log, 'rb') as log:
+            log.seek(max(0, os.path.getsize(self.log) - 2**16))
+            return log.read().decode(errors='replace')
+
+    def progress(self):
+        """Return how many files it compiled, in ninja's words ('[7/90]')."""
+        counts = re.findall(r'^\s*(\[\d+/\d+\])', self.output(), re.MULTILINE)
+        return f', compiled {counts[-1]}' if counts else ''
+
+    def stop(self):
+        """End it with all that it started, as the compilers of pip."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+
+
+def run_steps(what, *starts):
+    """Run steps side by side, with a sign of life on screen.
+
+    Where one of them fails, the set-up stops after the others and shows the end of
+    its log.
+
+    Args:
+        what (str): What is done.
+        *starts (Callable): Each starts a step and returns it.
+    """
     say(what)
     on_terminal = sys.stdout.isatty()
     started = time.time()
-    with open(STACK.log, 'ab') as log:
-        since = log.tell()
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    steps = []
     try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1 if on_terminal else 30)
-                break
-            life = f'  {time.time() - started:.0f} s{progress(since)}'
-            print(
-                f'\r{life:<40}' if on_terminal else life,
-                end='' if on_terminal else '\n',
-                flush=True,
-            )
+        for start in starts:
+            steps.append(start())
+        for step in steps:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    step.process.wait(1 if on_terminal else 30)
+                    break
+                life = f'  {time.time() - started:.0f} s{steps[-1].progress()}'
+                print(
+                    f'\r{life:<40}' if on_terminal else life,
+                    end='' if on_terminal else '\n',
+                    flush=True,
+                )
     finally:
-        if process.poll() is None:
-            # Interrupted: the compilers that pip started must end as well.
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+        for step in steps:
+            step.stop()
     took = f'  took {time.time() - started:.0f} s'
     say(f'\r{took:<40}' if on_terminal else took)
-    if process.returncode:
-        end = '\n'.join(read_log(since).splitlines()[-30:])
-        fail(
-            f'that did not work.  The end of {STACK.log}:\n\n{end}\n\n'
-            'Once the cause is mended, run the same command again: what is '
-            'installed stays.\n(Where a compiler was killed, memory was '
-            'short: put MAX_JOBS=1 before the command.)'
-        )
+    for step in steps:
+        if step.process.returncode:
+            end = '\n'.join(step.output().splitlines()[-30:])
+            fail(
+                f'that did not work.  The end of {step.log}:\n\n{end}\n\n'
+                'Once the cause is mended, run the same command again: what is '
+                'installed stays.\n(Where a compiler was killed, memory was '
+                'short: put MAX_JOBS=1 before the command.)'
+            )
 
 
-def read_log(since):
-    """Return the log from a position on, or the end of that if it is long."""
-    with open(STACK.log, 'rb') as log:
-        log.seek(max(since, os.path.getsize(STACK.log) - 2**16))
-        return log.read().decode(errors='replace')
+def pip_install(name, *args):
+    return Step(name, [STACK.python, '-m', 'pip', 'install', *args])
 
 
-def progress(since):
-    """Return how many files are compiled, in ninja's words ('[7/90]')."""
-    counts = re.findall(r'^\s*(\[\d+/\d+\])', read_log(since), re.MULTILINE)
-    return f', compiled {counts[-1]}' if counts else ''
+def install_mmcv(ops, *args):
+    """Start what compiles mmcv's operations, or finds them compiled."""
+    script = os.path.join(ROOT, 'tools', 'install_mmcv.py')
+    command = [STACK.python, script, STACK.mmcv, STACK.lock, '--ops', ops, *args]
+    return Step('mmcv', command, build_environment(ops))
 
 
-def pip_install(what, *args, env=None):
-    run_step(what, [STACK.python, '-m', 'pip', 'install', *args], env)
+def split_lock():
+    """Write what the lock pins to two files, without mmcv; return their paths.
 
-
-def install_mmcv(what, ops, *args):
-    # Verbose, so that the log has every compiler command, counted by ninja.
-    pip_install(
-        what,
-        '-v',
-        '--no-deps',
-        '--no-build-isolation',
-        '-c',
-        STACK.lock,
-        *args,
-        STACK.mmcv,
-        env=build_environment(ops),
-    )
+    The one is of FIRST, the other of the rest.
+    """
+    paths = [os.path.join(STACK.venv, name + '.txt') for name in ('first', 'rest')]
+    with open(STACK.lock) as lock:
+        pins = [line for line in lock if re.match(r'[\w.-]+==', line)]
+    first = [line for line in pins if line.split('==')[0] in FIRST]
+    rest = [line for line in pins if line.split('==')[0] not in FIRST + (STACK.mmcv,)]
+    for path, lines in zip(paths, (first, rest)):
+        with open(path, 'w') as file:
+            file.writelines(lines)
+    return paths
 
 
 def run_python(code):
@@ -380,44 +440,45 @@ def venv_version():
 
 def install():
     """Install everything; return what mmcv's operations run on."""
-    # With what they depend on: torch itself pins the CUDA packages it takes.
-    pip_install(
-        '[1/4] Installing torch and the build tools',
-        '-c',
-        STACK.lock,
-        'torch',
-        'setuptools',
-        'wheel',
-        'packaging',
-        'ninja',
-        'psutil',
-    )
-    torch_cuda, gpu_usable = json.loads(
-        must_run(
-            'import json, torch; print(json.dumps('
-            '[torch.version.cuda, torch.cuda.is_available()]))'
+    # Side by side, so without what they depend on. The lock has that too, save
+    # opencv-python, which it leaves out on purpose (see lock.in).
+    first, others = split_lock()
+    rest = pip_install('rest', '--no-deps', '-r', others)
+    try:
+        run_steps(
+            '[1/4] Installing torch, and beside it the rest',
+            lambda: pip_install('torch', '--no-deps', '-r', first),
         )
-    )
-    # FORCE_CUDA=1 is mmcv's way to compile for a GPU that is not there now.
-    wanted = gpu_usable or os.environ.get('FORCE_CUDA') == '1'
-    ops, why = choose_ops(gpu_seen(), wanted, torch_cuda, nvcc_release())
-    if why:
-        say(why)
-    install_mmcv(
-        "[2/4] Compiling mmcv's operations: 6 to 12 minutes on 2 "
-        'cores (seconds if pip kept an earlier build)',
-        ops,
-    )
-    # Without what they depend on: the lock has that too, save opencv-python,
-    # which it leaves out on purpose (see lock.in).
-    pip_install(
-        '[3/4] Installing MMDetection and the rest',
-        '--no-deps',
-        '--no-build-isolation',
-        '-r',
-        STACK.lock,
-        '-e',
-        ROOT,
+        if must_run(TORCH_LACKS) != 'nothing':
+            # Triton is among them and among the rest: one after the other.
+            run_steps('      Installing the rest', lambda: rest)
+            run_steps(
+                "      Installing torch's CUDA packages",
+                lambda: pip_install('cuda', '-c', STACK.lock, 'torch'),
+            )
+        torch_cuda, gpu_usable = json.loads(
+            must_run(
+                'import json, torch; print(json.dumps('
+                '[torch.version.cuda, torch.cuda.is_available()]))'
+            )
+        )
+        # FORCE_CUDA=1 is mmcv's way to compile for a GPU that is not there now.
+        wanted = gpu_usable or os.environ.get('FORCE_CUDA') == '1'
+        ops, why = choose_ops(gpu_seen(), wanted, torch_cuda, nvcc_release())
+        if why:
+            say(why)
+        cost = '2 minutes' if ops == 'cpu' else '10 minutes and more'
+        run_steps(
+            f"[2/4] Compiling mmcv's operations: {cost} on 2 cores (seconds where "
+            'an earlier set-up did)',
+            lambda: rest,
+            lambda: install_mmcv(ops),
+        )
+    finally:
+        rest.stop()
+    run_steps(
+        '[3/4] Installing this package',
+        lambda: pip_install('package', '--no-deps', '--no-build-isolation', '-e', ROOT),
     )
     say('[4/4] Checking that it works')
     must_run(
@@ -439,12 +500,10 @@ def check_mmcv(ops):
             if said == 'cpu'
             else said or f'it ended with signal {-status}'
         )
-        say(f'The mmcv that pip had does not fit: {why}')
-        install_mmcv(
-            'Compiling it anew: 6 to 12 minutes on 2 cores',
-            ops,
-            '--no-cache-dir',
-            '--force-reinstall',
+        say(f'The mmcv that was found does not fit: {why}')
+        run_steps(
+            'Compiling it anew, file by file: 6 to 12 minutes on 2 cores',
+            lambda: install_mmcv(ops, '--anew'),
         )
     return must_run(OPS_PROBE)
 
@@ -461,8 +520,8 @@ def set_up():
         made = subprocess.call([sys.executable, '-m', 'venv', '--clear', STACK.venv])
         if made:
             fail(f'Python could not make {STACK.name} (see above).')
-    open(STACK.log, 'w').close()
-    say(f'Setting up {STACK.name}, once.  Details: {STACK.log}')
+    os.makedirs(STACK.logs, exist_ok=True)
+    say(f'Setting up {STACK.name}, once.  Details: {STACK.logs}')
     ops = install()
     with open(STACK.env_file, 'w') as file:
         file.write('# Written by tools/setup_env.py, read by the Makefile.\n')

@@ -23,6 +23,8 @@ import pytest
 REPO = Path(__file__).parents[2]
 OTHER_PYTHON = '3.10' if sys.version_info[:2] != (3, 10) else '3.12'
 NO_GPU = [None, False]
+# Torch, the rest, this package and mmcv.
+NUM_INSTALLS = 4
 NO_EXT = [3, "No module named 'mmcv._ext'"]
 
 # Stands in for .venv/bin/python: it notes its arguments and what it finds in
@@ -37,9 +39,9 @@ with open(here + '/calls', 'a') as file:
     file.write(json.dumps([sys.argv[1:], seen, os.getpid()]) + '\\n')
 with open(here + '/answers') as file:
     answers = json.load(file)
-if sys.argv[1:3] == ['-m', 'pip']:
+if sys.argv[1:3] == ['-m', 'pip'] or sys.argv[1].endswith('install_mmcv.py'):
     print('[5/9] c++')
-    print('pip says', *sys.argv[3:], flush=True)
+    print('pip says', *sys.argv[1:], flush=True)
     while answers['pip_waits'] and not os.path.exists(here + '/go'):
         time.sleep(0.02)
     sys.exit(answers['pip_fails_on'] in sys.argv)
@@ -49,6 +51,8 @@ elif 'mmcv._ext' in sys.argv[2]:
         json.dump(dict(answers, ops=answers['ops'][1:] or [[status, said]]), file)
     print(said, file=sys.stderr if status else sys.stdout)
     sys.exit(status)
+elif 'requires' in sys.argv[2]:
+    print('CUDA' if answers['torch'][0] else 'nothing')
 elif 'torch.version.cuda' in sys.argv[2]:
     print(json.dumps(answers['torch']))
 elif 'sys, pip' in sys.argv[2]:
@@ -69,9 +73,10 @@ class Checkout:
         self.path = root / 'path'
         for folder in (self.script.parent, self.lock.parent, self.path):
             folder.mkdir(parents=True)
-        shutil.copy(REPO / 'tools' / 'setup_env.py', self.script)
+        for name in ('setup_env.py', 'install_mmcv.py'):
+            shutil.copy(REPO / 'tools' / name, self.script.parent)
         shutil.copy(REPO / 'Makefile', root)
-        self.lock.write_text('torch==1\n')
+        self.lock.write_text('onedl-mmcv==1\n    # via x\nscipy==1\ntorch==1\n')
         self.command('c++')
 
     def command(self, name, code='exit 0'):
@@ -132,12 +137,15 @@ class Checkout:
         return [json.loads(line) for line in lines]
 
     def installs(self):
-        """Return the pip commands since the last time, and their FORCE_CUDA."""
-        return [
-            (args[3:], seen['FORCE_CUDA'])
-            for args, seen, _ in self.calls()
-            if args[:3] == ['-m', 'pip', 'install']
-        ]
+        """Return what was installed since the last time, and how.
+
+        Each with the arguments of pip, or of install_mmcv.py: that first, then this
+        package, then what is pinned.
+        """
+        calls = self.calls()
+        mmcv = [args[1:] for args, *_ in calls if 'install_mmcv.py' in args[0]]
+        pip = [args[3:] for args, *_ in calls if args[:3] == ['-m', 'pip', 'install']]
+        return mmcv + sorted(pip, key=lambda args: '-r' in args)
 
 
 @pytest.fixture
@@ -320,12 +328,14 @@ def test_sets_up_once(checkout):
     checkout.fake_venv()
     done = checkout.run()
     assert done.returncode == 0, done.stderr
-    assert '6 to 12 minutes' in done.stdout
-    (torch, _), (mmcv, force_cuda), (rest, _) = checkout.installs()
-    assert 'torch' in torch and '--no-deps' not in torch
-    assert mmcv[-1] == 'onedl-mmcv' and '--no-build-isolation' in mmcv
-    assert '--no-cache-dir' not in mmcv and force_cuda == '0'
-    assert rest[-4:] == ['-r', str(checkout.lock), '-e', str(checkout.root)]
+    assert '2 minutes on 2 cores' in done.stdout
+    mmcv, package, *pinned = checkout.installs()
+    assert mmcv == ['onedl-mmcv', str(checkout.lock), '--ops', 'cpu']
+    assert package[-2:] == ['-e', str(checkout.root)]
+    # Side by side: what one installs is not among what the other does.
+    assert all(each[:2] == ['--no-deps', '-r'] for each in pinned)
+    contents = sorted(Path(each[-1]).read_text() for each in pinned)
+    assert contents == ['scipy==1\n', 'torch==1\n']
     assert 'CUDA_VISIBLE_DEVICES=' in checkout.env_file.read_text()
 
     done = checkout.run()
@@ -337,9 +347,8 @@ def test_sets_up_openmmlab_beside_it(openmmlab):
     openmmlab.fake_venv()
     done = openmmlab.run('--stack', 'openmmlab')
     assert done.returncode == 0, done.stderr
-    _, (mmcv, _), (rest, _) = openmmlab.installs()
-    assert mmcv[-1] == 'mmcv' and str(openmmlab.lock) in mmcv
-    assert str(openmmlab.lock) in rest
+    mmcv, *_ = openmmlab.installs()
+    assert mmcv[:2] == ['mmcv', str(openmmlab.lock)]
     assert openmmlab.stamp.exists() and openmmlab.env_file.exists()
     assert not (openmmlab.root / '.venv').exists()
 
@@ -354,7 +363,7 @@ def test_sets_up_again_for_another_lock(checkout):
     checkout.installs()
     checkout.lock.write_text('torch==2\n')
     checkout.run()
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
 
 
 def test_sets_up_again_where_the_checkout_was_moved(checkout):
@@ -364,21 +373,21 @@ def test_sets_up_again_where_the_checkout_was_moved(checkout):
     checkout.venv.rename(moved.venv)
     moved.installs()
     moved.run()
-    assert len(moved.installs()) == 3
+    assert len(moved.installs()) == NUM_INSTALLS
 
 
 def test_a_failed_install_is_not_taken_as_done(checkout):
     checkout.fake_venv(pip_fails_on='onedl-mmcv')
     done = checkout.run()
     assert done.returncode == 1
-    assert 'pip says install -v --no-deps' in done.stderr
-    assert str(checkout.venv / 'setup.log') in done.stderr
-    assert len(checkout.installs()) == 2
+    assert 'install_mmcv.py onedl-mmcv' in done.stderr
+    assert str(checkout.venv / 'setup-logs' / 'mmcv.log') in done.stderr
+    assert len(checkout.installs()) == NUM_INSTALLS - 1
     assert not checkout.stamp.exists()
 
     checkout.fake_venv()
     assert checkout.run().returncode == 0
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
     assert checkout.stamp.exists()
 
 
@@ -387,14 +396,14 @@ def test_a_failed_update_is_not_taken_as_done(checkout):
     checkout.run()
     old = checkout.lock.read_text()
     checkout.lock.write_text('torch==2\n')
-    checkout.fake_venv(pip_fails_on='torch')
+    checkout.fake_venv(pip_fails_on=str(checkout.venv / 'first.txt'))
     assert checkout.run().returncode == 1
     # Some of the new lock may be there: the old one is no longer done either.
     checkout.lock.write_text(old)
     checkout.fake_venv()
     checkout.installs()
     checkout.run()
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
 
 
 def test_half_a_stamp_is_none(checkout):
@@ -403,7 +412,7 @@ def test_half_a_stamp_is_none(checkout):
     checkout.stamp.write_text(checkout.stamp.read_text()[:20])
     checkout.installs()
     checkout.run()
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -417,15 +426,15 @@ def test_interrupted_ends_what_it_started(checkout, number):
         # A shell's background jobs, and all that they start, ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    log = checkout.venv / 'setup.log'
-    wait_until(lambda: log.exists() and 'pip says' in log.read_text())
+    logs = [checkout.venv / 'setup-logs' / f'{name}.log' for name in ('torch', 'rest')]
+    wait_until(lambda: all(is_at_work(log) for log in logs))
     process.send_signal(number)
     process.communicate(timeout=120)
     assert process.returncode != 0
     assert not checkout.stamp.exists()
-    pip = checkout.calls()[-1][-1]
-    with pytest.raises(ProcessLookupError):
-        os.kill(pip, 0)
+    for *_, pip in checkout.calls()[-2:]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pip, 0)
 
 
 def test_two_at_once_set_up_once(checkout):
@@ -433,14 +442,18 @@ def test_two_at_once_set_up_once(checkout):
     command = [sys.executable, checkout.script]
     kwargs = {'env': checkout.environment(), 'stdout': subprocess.PIPE, 'text': True}
     with subprocess.Popen(command, **kwargs) as first:
-        log = checkout.venv / 'setup.log'
-        wait_until(lambda: log.exists() and 'pip says' in log.read_text())
+        log = checkout.venv / 'setup-logs' / 'torch.log'
+        wait_until(lambda: is_at_work(log))
         with subprocess.Popen(command, **kwargs) as second:
             assert 'Waiting for another' in second.stdout.readline()
             (checkout.venv / 'bin' / 'go').touch()
             assert first.wait(timeout=120) == 0
             assert second.wait(timeout=120) == 0
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
+
+
+def is_at_work(log):
+    return log.exists() and 'pip says' in log.read_text()
 
 
 def wait_until(condition):
@@ -491,7 +504,13 @@ def test_gpu_without_nvcc_is_hidden(checkout):
     done = checkout.run()
     assert done.returncode == 0, done.stderr
     assert 'there is no nvcc' in done.stdout
-    assert [force for _, force in checkout.installs()] == [None, '0', None]
+    calls = checkout.calls()
+    # A CUDA build comes with packages that the lock does not pin.
+    assert ['-m', 'pip', 'install', '-c', str(checkout.lock), 'torch'] in [
+        args for args, *_ in calls
+    ]
+    (seen,) = (seen for args, seen, _ in calls if 'install_mmcv.py' in args[0])
+    assert seen == {'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''}
     assert 'export CUDA_VISIBLE_DEVICES=\n' in checkout.env_file.read_text()
 
 
@@ -502,9 +521,10 @@ def test_cpu_build_in_the_cache_is_compiled_anew_for_the_gpu(checkout):
     done = checkout.run()
     assert done.returncode == 0, done.stderr
     assert 'it has no GPU operations' in done.stdout
-    again, force_cuda = checkout.installs()[-1]
-    assert '--no-cache-dir' in again and '--force-reinstall' in again
-    assert '--no-deps' in again and force_cuda == '1'
+    calls = [call for call in checkout.calls() if 'install_mmcv.py' in call[0][0]]
+    first, again = (args[-3:] for args, *_ in calls)
+    assert first[-2:] == ['--ops', 'cuda'] and again == ['--ops', 'cuda', '--anew']
+    assert {seen['FORCE_CUDA'] for _, seen, _ in calls} == {'1'}
     assert 'export' not in checkout.env_file.read_text()
 
 
@@ -514,14 +534,15 @@ def test_mmcv_that_does_not_load_is_compiled_anew(checkout, broken):
     done = checkout.run()
     assert done.returncode == 0, done.stderr
     assert broken[1] in done.stdout
-    assert '--force-reinstall' in checkout.installs()[-1][0]
+    (again,) = (args for args in checkout.installs() if '--anew' in args)
+    assert again[0] == 'onedl-mmcv'
 
 
 def test_mmcv_is_compiled_anew_only_once(checkout):
     checkout.fake_venv(ops=[NO_EXT])
     done = checkout.run()
     assert done.returncode == 1 and NO_EXT[1] in done.stderr
-    assert len(checkout.installs()) == 4
+    assert len(checkout.installs()) == NUM_INSTALLS + 1
     assert not checkout.stamp.exists()
 
 
@@ -529,7 +550,7 @@ def test_other_faults_are_not_compiled_away(checkout):
     checkout.fake_venv(ops=[[1, "No module named 'torch'"]])
     done = checkout.run()
     assert done.returncode == 1 and "No module named 'torch'" in done.stderr
-    assert len(checkout.installs()) == 3
+    assert len(checkout.installs()) == NUM_INSTALLS
 
 
 def test_probe_of_this_mmcv(setup_env):
@@ -593,7 +614,7 @@ def test_make_lint_tries_again_where_its_tools_are_not_there(checkout):
 
 
 def test_make_stops_where_setup_does(checkout):
-    checkout.fake_venv(pip_fails_on='torch')
+    checkout.fake_venv(pip_fails_on=str(checkout.venv / 'first.txt'))
     done = checkout.make('demo', PYTHON=sys.executable)
     assert done.returncode != 0
     assert ['tools/demo.py'] not in [args for args, *_ in checkout.calls()]
@@ -610,7 +631,7 @@ def test_make_runs_the_tests_with_openmmlabs_stack(openmmlab):
     done = openmmlab.make('test-openmmlab', 'ARGS=-k loss', PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
     args, *_ = openmmlab.calls()[-1]
-    assert args == ['-m', 'pytest', 'tests', '-k', 'loss']
+    assert args[:2] == ['-m', 'pytest'] and args[-3:] == ['tests', '-k', 'loss']
 
 
 def test_distclean_removes_both_environments(checkout):
