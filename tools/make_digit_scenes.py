@@ -21,12 +21,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--root', type=Path, default='data/digit_scenes', help='output folder'
     )
-    parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
+    parser.add_argument('--num-train', type=int, default=800, help='training scenes')
     parser.add_argument('--num-val', type=int, default=200, help='validation scenes')
     parser.add_argument(
         '--image-size',
         type=int,
-        default=256,
+        default=128,
         help='side of the images, pixels',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')

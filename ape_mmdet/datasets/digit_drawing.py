@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MIN_DIGIT_SIZE, MAX_DIGIT_SIZE = 20, 120  # larger side of the box, pixels
-# P(1 digit), ..., P(8 digits); the mean is 4.
-COUNT_WEIGHTS = (0.08, 0.14, 0.20, 0.20, 0.16, 0.12, 0.06, 0.04)
+MIN_DIGIT_SIZE, MAX_DIGIT_SIZE = 32, 80  # larger side of the box, pixels
+# P(1 digit), ..., P(5 digits); the mean is 2.85.
+COUNT_WEIGHTS = (0.15, 0.25, 0.30, 0.20, 0.10)
 PLACEMENT_TRIES = 30
 # Share of a digit's ink that the image border and later digits must leave.
 MIN_VISIBLE = 0.6
@@ -43,7 +43,7 @@ LUMINANCE_BGR = np.array([0.114, 0.587, 0.299], np.float32)
 MAX_TEXTURE_CONTRAST = 70
 MAX_BLUR, MAX_NOISE = 0.8, 8.0  # standard deviations: pixels, grey levels
 
-MAX_CLUTTER, BLOB_SHARE, MAX_CLUTTER_ROTATION = 4, 0.25, 0.8
+MAX_CLUTTER, BLOB_SHARE, MAX_CLUTTER_ROTATION = 1, 0.25, 0.8
 # Pen paths in a unit box, y down; only letters that no hand writes like a
 # digit. Not cv2.putText, whose fonts differ between OpenCV 4 and 5.
 LETTERS = (
@@ -166,7 +166,7 @@ def compose_scene(
         rng: Draws everything.
 
     Returns:
-        The image, ``(S, S, 3)`` uint8 BGR, and its one to eight digits, the
+        The image, ``(S, S, 3)`` uint8 BGR, and its one to five digits, the
         later lying over the earlier.
     """
     image = make_background(image_size, rng)

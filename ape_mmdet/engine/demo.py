@@ -97,7 +97,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description='Train and evaluate a detector on digits')
     parser.add_argument('--config', default='configs/demo_fcos_ape.py')
     parser.add_argument('--work-dir', default='work_dirs/demo')
-    parser.add_argument('--num-train', type=int, default=1000, help='scenes')
+    parser.add_argument('--num-train', type=int, default=800, help='scenes')
     parser.add_argument('--num-val', type=int, default=200, help='scenes')
     return parser.parse_args(arguments)
 

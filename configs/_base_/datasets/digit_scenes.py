@@ -4,11 +4,12 @@ _base_ = './small_coco_format.py'
 data_root = 'data/digit_scenes/'
 metainfo = dict(classes=tuple('0123456789'))
 
-# No flip: a mirrored digit is another sign.
+# As they are made: nothing is resized. No flip: a mirrored digit is another sign.
+image_size = (128, 128)
 train_pipeline = [
     dict(type='LoadWholeImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
@@ -19,8 +20,22 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     )
 )
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='val/'))
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        data_prefix=dict(img='val/'),
+        pipeline=test_pipeline,
+    )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
