@@ -6,17 +6,24 @@ PYTHON ?= python3
 STACK := onedl
 # Arguments for the demo or for pytest: make test ARGS="-k loss"
 ARGS ?=
+# Workers of one thread and about 2 GiB, with one more than there are cores: some wait.
+WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 7 ? n + 1 : 8)))
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal
+TESTS = tests
+# Of these, what depends most on whose MMDetection it is.
+STACK_TESTS = tests/bad_input tests/configs tests/heads tests/hooks tests/tools
 
 # Where no PYTHON is asked for, the one that .venv was made with stays.
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep-python)
 VENV = $(if $(filter openmmlab,$(STACK)),.venv-openmmlab,.venv)
 RUN = . $(VENV)/env.sh && $(VENV)/bin/python
 
-.PHONY: help setup demo test test-openmmlab lint docs clean distclean
+.PHONY: help setup demo test test-all test-openmmlab lint docs clean distclean
 
 help:
 	@echo 'make demo       train a detector on scenes of digits, evaluate it, draw it'
 	@echo 'make test       run the tests (ARGS="-k loss" chooses among them)'
+	@echo 'make test-all   run those that are long by nature too, and some with OpenMMLab'
 	@echo 'make test-openmmlab  run them with what OpenMMLab released last'
 	@echo 'make lint       check the style and the types of the code'
 	@echo 'make docs       build the documentation as a site, in site/'
@@ -35,7 +42,11 @@ demo: setup
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest tests $(ARGS)
+	@$(RUN) $(PYTEST) -m 'not long' $(TESTS) $(ARGS)
+
+test-all: setup
+	@$(RUN) $(PYTEST) $(TESTS) $(ARGS)
+	@$(MAKE) STACK=openmmlab TESTS='$(STACK_TESTS)' ARGS= test
 
 test-openmmlab:
 	@$(MAKE) STACK=openmmlab test

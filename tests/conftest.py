@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: the repository root, and data that may be absent."""
 
+import os
 from pathlib import Path
 
+# Each worker has one thread, and so has what it starts.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
+import quick  # noqa: F401
 import torch
 from mmengine.registry import init_default_scope
 
@@ -15,6 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_report_header() -> str:
     """The versions that a run's output is about: see docs/compatibility.md."""
     return f'stack: torch {torch.__version__}, {", ".join(installed_stack())}'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What only `make test-all` runs says why."""
+    for item in items:
+        for marker in item.iter_markers('long'):
+            assert marker.args, f'{item.nodeid}: pytest.mark.long needs a reason'
 
 
 @pytest.fixture(scope='session')

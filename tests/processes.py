@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from commands import START_METHOD, start_server
 
 
 def in_processes(
@@ -15,6 +16,7 @@ def in_processes(
     num_processes: int,
     tmp_path: Path,
     backend: str = 'gloo',
+    start_method: str = START_METHOD,
 ) -> None:
     """Run ``work(rank, num_processes)`` in processes that know each other.
 
@@ -23,9 +25,13 @@ def in_processes(
         num_processes: How many there are.
         tmp_path: Where they meet; an empty folder.
         backend: By what they talk; a CPU can by ``'gloo'`` alone.
+        start_method: How they start: Python ends as usual in those of ``'spawn'``.
     """
     arguments = (work, num_processes, f'file://{tmp_path}/rendezvous', backend)
-    mp.spawn(_join_and_work, arguments, nprocs=num_processes)
+    start_server()
+    mp.start_processes(
+        _join_and_work, arguments, nprocs=num_processes, start_method=start_method
+    )
 
 
 def _join_and_work(rank, work, num_processes, rendezvous, backend):

@@ -3,11 +3,11 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import pytest
 import torch
+from commands import run
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
@@ -43,26 +43,15 @@ def test_the_guide_followed_word_for_word_trains_and_predicts(
 
 def test_its_command_finds_the_head_in_the_current_folder(blocks, repository, tmp_path):
     """As far as data that are not there: COCO's."""
-    text = (repository / 'docs' / 'own_head.md').read_text()
-    assert 'PYTHONPATH=. python tools/train.py my_config.py' in text
-    assert '`my_head.py`' in text and '`my_config.py`' in text
     head, ranking_head, config = blocks
     (tmp_path / 'my_head.py').write_text(f'{head}\n\n{ranking_head}')
     (tmp_path / 'my_config.py').write_text(config)
-    command = [sys.executable, repository / 'tools' / 'train.py', 'my_config.py']
-    for path, told in (
-        ('.', 'train_dataloader needs data that is not there: data/coco'),
-        ('', 'Failed to import custom modules'),
-    ):
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=dict(os.environ, PYTHONPATH=path),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode and re.search(told, done.stdout + done.stderr)
+    command = [repository / 'tools' / 'train.py', 'my_config.py']
+    # In a process of its own: PYTHONPATH is read where Python starts.
+    environment = dict(os.environ, PYTHONPATH='.')
+    done = run(sys.executable, *command, cwd=tmp_path, env=environment)
+    assert done.returncode
+    assert 'train_dataloader needs data that is not there: data/coco' in done.stdout
 
 
 def test_heads_that_the_guide_names_exist(repository):

@@ -2,21 +2,15 @@
 """The benchmark of evaluations prints both times, and that the figures are one."""
 
 import re
-import subprocess
-import sys
 
 import pytest
+from commands import printed_by
 
 
 def test_both_times_and_the_difference_are_printed():
     pytest.importorskip('faster_coco_eval')
-    command = [sys.executable, 'benchmarks/evaluation.py']
-    printed = subprocess.run(
-        [*command, '--images', '60', '--detections', '40'],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    command = ['benchmarks/evaluation.py', '--images', '60', '--detections', '40']
+    printed = printed_by(*command)
     assert '60 images' in printed and '2,400 detections' in printed
     for name in ('evaluation alone', 'whole metric'):
         assert re.search(rf'\| {name} \| [\d.]+ \| [\d.]+ \| [\d.]+ \|', printed)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark compares what it says it compares, and runs."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import printed_by
 
 from ape_mmdet.ranking import ap_loss, ape_loss
 
@@ -65,21 +64,10 @@ def test_focal_loss_is_mmdetections(peers, batch):
     torch.testing.assert_close(peers.sigmoid_focal(logits, targets), expected)
 
 
-def test_the_page_here_explains_the_losses_as_the_benchmark_does(peers):
-    import ranking
-
-    page = FOLDER.parent / 'docs' / 'benchmarks' / 'ranking.md'
-    assert '\n\n'.join(['', '\n'.join(ranking.NAMES), '|']) in page.read_text()
-
-
-@pytest.mark.slow
+@pytest.mark.long('a benchmark at its size')
 def test_one_command_prints_a_page_and_draws_it(tmp_path):
     pytest.importorskip('matplotlib')
-    command = [sys.executable, FOLDER / 'ranking.py', '--quick', '--out', tmp_path]
-    result = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=900
-    )
-    assert result.returncode == 0, result.stderr
-    assert '| APE | 500 | 100,000 |' in result.stdout
-    assert (tmp_path / 'ranking.md').read_text() in result.stdout
+    printed = printed_by(FOLDER / 'ranking.py', '--quick', '--out', tmp_path)
+    assert '| APE | 500 | 100,000 |' in printed
+    assert (tmp_path / 'ranking.md').read_text() in printed
     assert (tmp_path / 'ranking.png').read_bytes().startswith(b'\x89PNG')

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +13,11 @@ import torch
 from commands import printed_by
 
 
+@pytest.mark.long('100 kills; tests/tools/test_resume.py has a few')
 def test_killed_trainings_end_as_if_they_had_not_been():
-    kills = [sys.executable, 'benchmarks/kills.py', '--kills', '8', '--epochs', '12']
-    printed = printed_by(*kills)
+    printed = printed_by('benchmarks/kills.py', '--kills', 100)
     assert re.search(': 0 epochs lost, 0 trainings differ$', printed, re.MULTILINE)
-    assert '8 kills in' in printed
+    assert '100 kills in' in printed
 
 
 class Play:
@@ -118,7 +117,7 @@ def test_a_training_that_fails_ends_the_benchmark(before, status, measure):
 
 
 def test_memory_is_printed_after_each_tenth_of_the_steps():
-    memory = [sys.executable, 'benchmarks/memory.py', '--steps', '20']
+    memory = ['benchmarks/memory.py', '--steps', '20']
     lines = printed_by(*memory).splitlines()
     assert len([line for line in lines if line.startswith('| ')]) == 11
     assert any(line.startswith('After 20 steps ') for line in lines)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks of the selection run, and all select the same."""
 
-import sys
-
 import pytest
 import torch
 from commands import printed_by
@@ -10,14 +8,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 
-@pytest.mark.slow
 def test_one_command_prints_a_page():
-    command = [sys.executable, 'benchmarks/selection.py', '--ground-truths', '5']
+    command = ['benchmarks/selection.py', '--ground-truths', '5']
     printed = printed_by(*command)
     assert 'the positives are the same' in printed
     assert '| select_positives | 0.0' in printed
 
 
+@pytest.mark.long('a benchmark, with a whole detector')
 def test_candidates_of_a_detector_are_selected_as_by_scikit_learn(
     bccd, tmp_path, monkeypatch
 ):
@@ -29,7 +27,7 @@ def test_candidates_of_a_detector_are_selected_as_by_scikit_learn(
     checkpoint = tmp_path / 'untrained.pth'
     torch.save(model.state_dict(), checkpoint)
     command = ['benchmarks/selection_agreement.py', 'configs/paa_ape.py', checkpoint]
-    printed = printed_by(sys.executable, *command, '--ground-truths', 30)
+    printed = printed_by(*command, '--ground-truths', 30)
     rows = [line.split(' | ') for line in printed.splitlines() if '% |' in line]
     assert [row[0] for row in rows] == ['| a detector', '| random numbers']
     for _, ground_truths, candidates, same, closest in rows:

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A step of a config on real data prints what it ranked."""
 
-import subprocess
-import sys
+import pytest
+from commands import printed_by, run
 
 
+@pytest.mark.long('a benchmark, with a whole detector')
 def test_numbers_to_rank_time_and_memory_are_printed(bccd):
-    command = [sys.executable, 'benchmarks/step.py', 'configs/bccd_retinanet_ape.py']
-    done = subprocess.run(
-        [*command, '--steps', '1'], capture_output=True, text=True, check=True
-    )
-    row = done.stdout.splitlines()[-1].strip('| ').split(' | ')
+    command = ['benchmarks/step.py', 'configs/bccd_retinanet_ape.py', '--steps', '1']
+    row = printed_by(*command).splitlines()[-1].strip('| ').split(' | ')
     images, pixels, positives, negatives, ignored, seconds, memory = row
     assert images == '8'
     numbers = [int(n.replace(',', '')) for n in (positives, negatives, ignored)]
@@ -23,8 +21,6 @@ def test_numbers_to_rank_time_and_memory_are_printed(bccd):
 
 
 def test_the_root_of_the_data_is_all_that_changes(tmp_path):
-    command = [sys.executable, 'benchmarks/step.py', 'configs/fcos_ape_q100k.py']
-    done = subprocess.run(
-        [*command, '--data-root', f'{tmp_path}/'], capture_output=True, text=True
-    )
-    assert done.returncode and str(tmp_path) in done.stderr
+    command = ['benchmarks/step.py', 'configs/fcos_ape_q100k.py']
+    done = run(*command, '--data-root', f'{tmp_path}/')
+    assert done.returncode and str(tmp_path) in done.stdout

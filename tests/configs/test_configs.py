@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every config parses, builds and trains a step; each row says what it varies."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,13 @@ def test_rows_exist_for_blood_cells_with_nothing_else_changed(name, monkeypatch)
     assert for_bccd.model.train_cfg.box_weights == 'equal'
     assert 'box_weights' not in for_coco.model.train_cfg
     assert for_bccd.model.bbox_head.type == for_coco.model.bbox_head.type
+
+
+def test_every_config_is_in_the_table_of_configs(repository):
+    text = (repository / 'docs' / 'configs.md').read_text()
+    text = text.partition('| Configs |')[2]
+    named = set()
+    for group in re.findall(r'`([\w{},]+)`', text):
+        stem, *options = re.split(r'[{}]', group)
+        named |= {stem + option for option in (options or [''])[0].split(',')}
+    assert named >= set(CONFIGS), set(CONFIGS) - named

@@ -35,14 +35,6 @@ def guarded(tmp_path) -> Config:
     return Config.fromfile(file)
 
 
-def test_the_block_against_bad_luck_has_what_the_table_asks_for(guarded):
-    text = (ROOT / 'docs' / 'robustness.md').read_text()
-    rows = text.partition('## In a config of your own')[0]
-    asked = set(re.findall(r'`((?:\w+Hook|LoadWhole\w+))`', rows))
-    (code,) = python_blocks('robustness.md')
-    assert set(re.findall(r"type='(\w+)'", code)) == asked
-
-
 def test_all_types_of_the_block_against_bad_luck_are_registered(guarded):
     for hook in [*guarded.custom_hooks, guarded.default_hooks.checkpoint]:
         HOOKS.build(hook)

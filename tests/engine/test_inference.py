@@ -34,7 +34,7 @@ def config(repository, tmp_path_factory):
     file.write_text(
         f"""_base_ = '{repository / CONFIG}'
 model = dict(neck=dict(out_channels=32), bbox_head=dict(in_channels=32,
-    feat_channels=32, stacked_convs=1))
+    feat_channels=32, stacked_convs=1, norm_cfg=dict(type='GN', num_groups=8)))
 """
     )
     return str(file)

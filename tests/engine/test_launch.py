@@ -69,7 +69,7 @@ model = dict(
 
 def test_a_model_parts_from_the_processes_before_they_do(tmp_path):
     """It holds their threads, which abort where they outlive Python."""
-    in_processes(_leave, 2, tmp_path)
+    in_processes(_leave, 2, tmp_path, start_method='spawn')
 
 
 def _leave(rank, num_processes):

@@ -2,6 +2,7 @@
 """A detector in several processes learns what one would from all their images."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from mmengine.structures import InstanceData
 from processes import in_processes
 from torch.nn.parallel import DistributedDataParallel
 
-NUM_CASES = 50
 TOLERANCE = 1e-6
 SIDE = 64
 
@@ -53,9 +53,9 @@ def random_objects(rng: random.Random) -> InstanceData:
     return InstanceData(bboxes=torch.cat([corners, corners + sides], 1), labels=labels)
 
 
-def learn(rank, num_processes):
+def learn(num_cases, rank, num_processes):
     without_positives = 0
-    for seed in range(NUM_CASES):
+    for seed in range(num_cases):
         rng = random.Random(seed)
         loss = dict(type=rng.choice(['APLoss', 'APELoss']))
         per_process = rng.choice([1, 2])
@@ -91,9 +91,19 @@ def learn(rank, num_processes):
         )
         error = (gradients - expected).norm()
         assert error <= TOLERANCE * expected.norm() + 1e-12, (seed, loss)
-    assert rank or without_positives >= NUM_CASES // 2
+    assert rank or without_positives >= num_cases // 2
 
 
-@pytest.mark.parametrize('num_processes', [2, 4])
-def test_loss_and_gradients_are_those_of_one_process(num_processes, tmp_path):
-    in_processes(learn, num_processes, tmp_path)
+@pytest.mark.parametrize(
+    'num_processes, num_cases',
+    [
+        (2, 10),
+        (4, 6),
+        pytest.param(2, 50, marks=pytest.mark.long('all of the random cases')),
+        pytest.param(4, 50, marks=pytest.mark.long('all of the random cases')),
+    ],
+)
+def test_loss_and_gradients_are_those_of_one_process(
+    num_processes, num_cases, tmp_path
+):
+    in_processes(partial(learn, num_cases), num_processes, tmp_path)

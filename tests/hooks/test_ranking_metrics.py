@@ -3,7 +3,7 @@
 
 import json
 import os
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
@@ -163,9 +163,8 @@ def test_nothing_is_left_on_the_loss_after_training(tmp_path):
     assert not model.loss_cls._forward_pre_hooks
 
 
-def train_together(rank, num_processes):
+def train_together(work_dir, rank, num_processes):
     # Of the first process alone are logs written.
-    work_dir = Path(os.environ['WORK_DIR'])
     os.environ['LOCAL_RANK'] = str(rank)
     model = train(
         work_dir,
@@ -185,9 +184,8 @@ def train_together(rank, num_processes):
             )
 
 
-def test_many_processes_log_the_batch_of_the_first(tmp_path, monkeypatch):
-    monkeypatch.setenv('WORK_DIR', str(tmp_path / 'together'))
-    in_processes(train_together, 2, tmp_path)
+def test_many_processes_log_the_batch_of_the_first(tmp_path):
+    in_processes(partial(train_together, tmp_path / 'together'), 2, tmp_path)
     assert len(logged(tmp_path / 'together')) == 3
 
 

@@ -18,7 +18,7 @@ from ape_mmdet.preparation.catalogue import BCCD
 from ape_mmdet.preparation.command import prepare
 from ape_mmdet.preparation.voc import to_box
 
-TOOL = [sys.executable, 'tools/prepare_data.py', 'bccd']
+TOOL = ['tools/prepare_data.py', 'bccd']
 ARCHIVE = '/Shenggan/BCCD_Dataset/zip/refs/heads/master'
 
 
@@ -295,7 +295,7 @@ def test_a_killed_download_goes_on_and_then_is_done(server, whole_bccd, tmp_path
     server.script = [Answer(pace=0.01)]
     command = [*TOOL, '--root', tmp_path, '--base-url', server.url]
     process = subprocess.Popen(
-        [str(part) for part in command],
+        [sys.executable, *(str(part) for part in command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

@@ -30,7 +30,6 @@ def gradients(step, model: nn.Module, *batch) -> tuple:
     return value.detach(), flat
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('loss', [ap_loss, ape_loss])
 def test_a_compiled_step_has_the_gradient_of_the_eager_one(loss):

@@ -81,7 +81,7 @@ class TestKernels:
             (ape_loss, dict(balance='num_neg', threshold=0.0)),
             (ape_loss, dict(max_pairs=100)),
         ],
-        ids=str,
+        ids=lambda each: getattr(each, '__name__', str(each)),
     )
     def test_adversarial_batches(self, loss, options, device):
         found = {

@@ -2,6 +2,7 @@
 """With sync=True, processes rank the union of their batches, exactly."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from processes import in_processes
 from ape_mmdet.ranking import ap_loss, ape_loss
 from ape_mmdet.ranking.ranks import Together, ranks_of
 
-NUM_CASES = 50
 TOLERANCE = 1e-6
 
 
@@ -41,10 +41,10 @@ def shares(batch: Batch, num_processes: int, rng: random.Random) -> list[Batch]:
     return result
 
 
-def compare(rank, num_processes):
+def compare(num_cases, rank, num_processes):
     """Every process compares its part with the loss of the union."""
     num_compared = 0
-    for seed in range(NUM_CASES):
+    for seed in range(num_cases):
         rng = random.Random(seed)
         batch = random_batch(
             seed,
@@ -80,12 +80,20 @@ def compare(rank, num_processes):
             assert error.norm() <= TOLERANCE * expected.norm() + 1e-12, message
             assert relative_error(value, expected_value) <= TOLERANCE, message
             num_compared += 1
-    assert num_compared == 2 * NUM_CASES
+    assert num_compared == 2 * num_cases
 
 
-@pytest.mark.parametrize('num_processes', [2, 4])
-def test_value_and_gradients_are_those_of_the_union(num_processes, tmp_path):
-    in_processes(compare, num_processes, tmp_path)
+@pytest.mark.parametrize(
+    'num_processes, num_cases',
+    [
+        (2, 20),
+        (4, 20),
+        pytest.param(2, 50, marks=pytest.mark.long('all of the random cases')),
+        pytest.param(4, 50, marks=pytest.mark.long('all of the random cases')),
+    ],
+)
+def test_value_and_gradients_are_those_of_the_union(num_processes, num_cases, tmp_path):
+    in_processes(partial(compare, num_cases), num_processes, tmp_path)
 
 
 def look_for_the_highest(rank, num_processes):

@@ -4,6 +4,7 @@
 import signal
 import time
 
+import pytest
 import torch
 from mmengine.registry import MODELS
 from mmengine.utils import import_modules_from_strings
@@ -30,6 +31,7 @@ def planned(root) -> Run:
     return run
 
 
+@pytest.mark.long('trainings of a study, to their end')
 def test_a_killed_training_goes_on_and_leaves_its_figures(bccd, tmp_path):
     run = planned(tmp_path)
     with run.locked() as lock:

@@ -569,7 +569,13 @@ with told_plainly():
 """
 
 
-@pytest.mark.parametrize('request_to_end', [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    'request_to_end',
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long('as the one before it')),
+    ],
+)
 def test_a_request_to_end_ends_the_trainings_too(tmp_path, request_to_end):
     command = [sys.executable, '-c', SLOW, *arguments(tmp_path, '--jobs', '2')]
     process = subprocess.Popen(

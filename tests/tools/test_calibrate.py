@@ -21,8 +21,6 @@ from ape_mmdet.engine.calibrate import _calibrated_head, _told, calibrate
 from ape_mmdet.errors import UserError
 from ape_mmdet.heads import CalibratedMixin
 
-pytestmark = pytest.mark.slow
-
 KEYS = {f'bbox_head.calibration.{name}' for name in Calibration.BUFFERS}
 # What a user runs who knows nothing of calibration.
 INFER = """
@@ -73,7 +71,7 @@ def config(scenes, tmp_path_factory) -> Path:
 
 
 def tool(name, *arguments) -> list:
-    return [sys.executable, f'tools/{name}.py', *arguments]
+    return [f'tools/{name}.py', *arguments]
 
 
 @pytest.fixture(scope='module')
@@ -145,12 +143,16 @@ def test_testing_both_gives_one_map_and_other_scores(
     assert len(same) < 0.01 * len(own)
 
 
-def test_the_inferencer_of_mmdetection_applies_it(config, trained, calibrated, scenes):
+def test_the_inferencer_of_mmdetection_applies_it(
+    config, trained, calibrated, scenes, tmp_path
+):
+    script = tmp_path / 'infer.py'
+    script.write_text(INFER)
     image = next((scenes / 'val').glob('*'))
     outputs = []
     for checkpoint in (trained, calibrated[0]):
-        command = [sys.executable, '-c', INFER, config, checkpoint, image, image]
-        outputs.append(json.loads(printed_by(*command).splitlines()[-1]))
+        printed = printed_by(script, config, checkpoint, image, image)
+        outputs.append(json.loads(printed.splitlines()[-1]))
     (own, told), (mapped, not_told) = outputs
     assert len(told) == 1 and not not_told
     assert own[0] == own[1] and mapped[0] == mapped[1]
@@ -274,6 +276,7 @@ def test_too_few_detections_to_fit_on_are_told():
             assert told.startswith('WARNING') == warned, told
 
 
+@pytest.mark.long('whether processes abort at their end is a matter of chance')
 def test_several_processes_part_before_they_end(config, trained, tmp_path):
     """See launch.leave_processes: that they abort happens by chance."""
     program = tmp_path / 'program.py'

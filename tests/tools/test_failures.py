@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_written(config, disk, tmp_
     # Twice the weights and their two moments do not fit, once does.
     result = _mounted(
         disk,
-        200,
+        14,
         f'{{ {train}; echo status $?; ls {disk}; '
         f'mount -o remount,size=1g {disk}; {train} --resume; echo status $?; '
         f'cp {disk}/epoch_{EPOCHS}.pth {tmp_path}; }}',
@@ -72,7 +72,10 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_written(config, disk, tmp_
     assert checkpoint['meta']['epoch'] == EPOCHS
 
 
-@pytest.mark.parametrize('restarts', [0, 1])
+@pytest.mark.parametrize(
+    'restarts',
+    [0, pytest.param(1, marks=pytest.mark.long('two processes start twice'))],
+)
 def test_one_process_that_dies_ends_or_restarts_all(config, tmp_path, restarts):
     process = subprocess.Popen(
         ['bash', 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path],

@@ -3,7 +3,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import cv2
@@ -40,7 +39,6 @@ def work_dir(config, tmp_path_factory) -> Path:
     """Of a training that draws an image of every second batch of a validation."""
     folder = tmp_path_factory.mktemp('work_dir')
     printed = printed_by(
-        sys.executable,
         'tools/train.py',
         config,
         '--work-dir',
@@ -88,9 +86,7 @@ def test_each_validation_left_pictures_of_the_same_images(work_dir, scenes):
 def test_detections_on_images_of_ones_own(config, work_dir, scenes, tmp_path):
     command = [scenes / 'val', '--config', config]
     command += ['--checkpoint', work_dir / 'epoch_2.pth', '--out-dir', tmp_path]
-    printed = printed_by(
-        sys.executable, 'tools/infer.py', *command, '--json', '--top-k', 3
-    )
+    printed = printed_by('tools/infer.py', *command, '--json', '--top-k', 3)
     assert '6 pictures with 18 detections' in printed
     assert len(list(tmp_path.glob('*.jpg'))) == 6
     found = json.loads((tmp_path / 'predictions.json').read_text())
@@ -100,7 +96,7 @@ def test_detections_on_images_of_ones_own(config, work_dir, scenes, tmp_path):
 
 
 def test_precision_and_recall_of_what_was_tested(config, work_dir, scenes, tmp_path):
-    test = [sys.executable, 'tools/test.py', config]
+    test = ['tools/test.py', config]
     for epoch in (1, 2):
         printed = printed_by(
             *test,
@@ -114,7 +110,6 @@ def test_precision_and_recall_of_what_was_tested(config, work_dir, scenes, tmp_p
     annotations = scenes / 'annotations' / 'val.json'
     out = tmp_path / 'pr.png'
     printed = printed_by(
-        sys.executable,
         'tools/plot_pr.py',
         '--ann-file',
         annotations,
@@ -128,7 +123,7 @@ def test_precision_and_recall_of_what_was_tested(config, work_dir, scenes, tmp_p
 
 
 def test_a_mistake_is_told_in_one_message(config):
-    command = [sys.executable, 'tools/infer.py', 'gone.png', '--config', config]
+    command = ['tools/infer.py', 'gone.png', '--config', config]
     result = run(*command, '--checkpoint', 'gone.pth')
     assert result.returncode == 1
     assert 'Error: There is no image gone.png' in result.stdout

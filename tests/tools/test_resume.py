@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that was killed goes on as if it had not been."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Script
 from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TRAIN = [sys.executable, 'tools/train.py']
+TRAIN = ['tools/train.py']
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +32,7 @@ def config(tmp_path_factory) -> Path:
         folder / 'tiny.py',
         scenes,
         train_dataloader=dict(
-            num_workers=2, persistent_workers=False, dataset=dict(pipeline=pipeline)
+            num_workers=1, persistent_workers=False, dataset=dict(pipeline=pipeline)
         ),
         # As the recipes for COCO have it.
         param_scheduler=[
@@ -48,18 +46,12 @@ def config(tmp_path_factory) -> Path:
 
 def train(config, work_dir, *more, kill_at: str = '') -> str:
     """Train, and kill the training at a line of its log; what it printed."""
-    process = subprocess.Popen(
-        [*TRAIN, config, '--work-dir', work_dir, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-    )
+    process = Script(*TRAIN, config, '--work-dir', work_dir, *more)
     printed = ''
     for line in process.stdout:
         printed += line
         if kill_at and re.search(kill_at, line):
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             break
     process.stdout.close()
     status = process.wait()

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import printed_by, run
+from commands import Script, printed_by, run
 from small_training import write_config
 
 from ape_mmdet.datasets import generate_digit_scenes
 
-TRAIN = [sys.executable, 'tools/train.py']
-TEST = [sys.executable, 'tools/test.py']
+TRAIN = ['tools/train.py']
+TEST = ['tools/test.py']
 
 
 @pytest.fixture(scope='module')
@@ -88,16 +88,11 @@ def test_test_evaluates_dumps_and_draws(config, trained, tmp_path):
 
 def test_a_run_killed_in_mid_epoch_goes_on_with_resume(config, tmp_path):
     options = ['--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=4']
-    process = subprocess.Popen(
-        [str(part) for part in (*TRAIN, config, *options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = Script(*TRAIN, config, *options)
     for line in process.stdout:
         # Some iterations into an epoch that follows a saved one.
         if re.search(r'Epoch\(train\) +\[[23]\]\[ *[4-9]/12\]', line):
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             break
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
@@ -126,9 +121,15 @@ def test_resume_from_a_named_checkpoint(config, trained, tmp_path):
     assert 'Scaling the original LR by 0.5' in printed
 
 
-def test_two_processes_train_and_test_together(config, tmp_path):
-    environment = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """For scripts that start processes."""
+    environment = dict(os.environ, PYTHON=sys.executable)
     environment.pop('PORT', None)
+    return environment
+
+
+def test_two_processes_train_together(config, tmp_path, environment):
     printed = printed_by(
         'bash',
         'tools/dist_train.sh',
@@ -142,8 +143,13 @@ def test_two_processes_train_and_test_together(config, tmp_path):
     )
     # 24 images, 2 processes, batches of 2.
     assert '/6]' in printed
-    command = ['bash', 'tools/dist_test.sh', config, tmp_path / 'epoch_1.pth', '2']
-    printed = printed_by(*command, '--work-dir', tmp_path / 'test', env=environment)
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+
+@pytest.mark.long('two processes start, as in the test before it')
+def test_two_processes_test_together(config, trained, tmp_path, environment):
+    command = ['bash', 'tools/dist_test.sh', config, trained / 'epoch_2.pth', '2']
+    printed = printed_by(*command, '--work-dir', tmp_path, env=environment)
     assert 'coco/bbox_mAP' in printed
 
 
@@ -426,7 +432,7 @@ def test_dist_scripts_say_what_they_need():
         assert 'Usage' in result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long('a whole training')
 def test_learns_to_find_digits(config, tmp_path):
     """A detector that sees eight scenes over and over ranks their digits first."""
     root = tmp_path / 'digit_scenes'

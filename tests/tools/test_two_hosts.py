@@ -93,6 +93,7 @@ def wait_for(log: Path, pattern: str, processes, seconds: float = 300) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.long('two hosts that train, of which one is lost')
 def test_a_host_that_is_lost_comes_back_and_training_goes_on(hosts, bccd, tmp_path):
     work_dir = tmp_path / 'work'
     logs = [tmp_path / f'{host}.log' for host in hosts]
