@@ -2,6 +2,7 @@
 """Calibrating as a user does it, from a trained detector to its pictures."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from commands import printed_by, run
+from filelock import FileLock
 from small_training import write_config
 
 from ape_mmdet.calibration import Calibration
@@ -36,10 +38,27 @@ print(json.dumps([scores, [text for text in told if 'calibrate' in text]]))
 """
 
 
+def tool(name, *arguments) -> list:
+    return [f'tools/{name}.py', *arguments]
+
+
 @pytest.fixture(scope='module')
-def scenes(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
+    """What the first of the workers that come here trains and calibrates, for all."""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        base = base.parent
+    folder = base / 'calibrated'
+    with FileLock(f'{folder}.lock'):
+        if not folder.exists():
+            folder.mkdir()
+            _make_scenes(folder / 'digit_scenes')
+            _train_and_calibrate(folder)
+    return folder
+
+
+def _make_scenes(root: Path) -> None:
     """Of two classes, low and high digits: easier to learn than ten."""
-    root = tmp_path_factory.mktemp('data') / 'digit_scenes'
     generate_digit_scenes(root, num_train=48, num_val=48, image_size=128)
     for file in (root / 'annotations').glob('*.json'):
         content = json.loads(file.read_text())
@@ -49,17 +68,14 @@ def scenes(tmp_path_factory) -> Path:
         for annotation in content['annotations']:
             annotation['category_id'] = 1 if annotation['category_id'] in low else 2
         file.write_text(json.dumps(content))
-    return root
 
 
-@pytest.fixture(scope='module')
-def config(scenes, tmp_path_factory) -> Path:
+def _train_and_calibrate(folder: Path) -> None:
     """The demo's config, small, with an average of the weights."""
-    file = tmp_path_factory.mktemp('configs') / 'tiny.py'
     classes = dict(metainfo=dict(classes=('low', 'high')))
-    return write_config(
-        file,
-        scenes,
+    config = write_config(
+        folder / 'tiny.py',
+        folder / 'digit_scenes',
         train_dataloader__dataset=classes,
         val_dataloader__dataset=classes,
         test_dataloader__dataset=classes,
@@ -68,26 +84,34 @@ def config(scenes, tmp_path_factory) -> Path:
         custom_hooks=[dict(type='EMAHook', momentum=0.1, update_buffers=True)],
         model__bbox_head__num_classes=2,
     )
-
-
-def tool(name, *arguments) -> list:
-    return [f'tools/{name}.py', *arguments]
-
-
-@pytest.fixture(scope='module')
-def trained(config, tmp_path_factory) -> Path:
-    work_dir = tmp_path_factory.mktemp('trained')
-    output = printed_by(*tool('train', config, '--work-dir', work_dir))
+    output = printed_by(*tool('train', config, '--work-dir', folder / 'trained'))
     assert 'tools/calibrate.py' not in output
-    return work_dir / 'epoch_8.pth'
+    trained = folder / 'trained' / 'epoch_8.pth'
+    work_dir = folder / 'work_dir'
+    printed = printed_by(*tool('calibrate', config, trained, '--work-dir', work_dir))
+    (folder / 'printed.txt').write_text(printed)
 
 
 @pytest.fixture(scope='module')
-def calibrated(config, trained, tmp_path_factory) -> tuple[Path, Path, str]:
+def scenes(folder) -> Path:
+    return folder / 'digit_scenes'
+
+
+@pytest.fixture(scope='module')
+def config(folder) -> Path:
+    return folder / 'tiny.py'
+
+
+@pytest.fixture(scope='module')
+def trained(folder) -> Path:
+    return folder / 'trained' / 'epoch_8.pth'
+
+
+@pytest.fixture(scope='module')
+def calibrated(folder, trained) -> tuple[Path, Path, str]:
     """The checkpoint, the work dir and what was printed."""
-    work_dir = tmp_path_factory.mktemp('calibrated')
-    printed = printed_by(*tool('calibrate', config, trained, '--work-dir', work_dir))
-    return trained.with_name('epoch_8_calibrated.pth'), work_dir, printed
+    printed = (folder / 'printed.txt').read_text()
+    return trained.with_name('epoch_8_calibrated.pth'), folder / 'work_dir', printed
 
 
 def test_the_error_falls_and_map_stays_to_the_last_digit(calibrated):
