@@ -5,11 +5,11 @@ data_root = 'data/digit_scenes/'
 metainfo = dict(classes=tuple('0123456789'))
 
 # As they are made: nothing is resized. No flip: a mirrored digit is another sign.
-image_size = (128, 128)
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
 train_pipeline = [
     dict(type='LoadWholeImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    resize,
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
@@ -20,15 +20,7 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     )
 )
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
-]
+test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,
